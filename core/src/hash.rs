@@ -1,0 +1,185 @@
+//! SHA-256 hashes, one type for each thing that is hashed, written as Nix writes them in a narinfo.
+
+use std::{fmt, str::FromStr};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use nix_derivation::{HashAlgorithm, NixHash, nixbase32};
+
+use crate::wire::text_serde;
+
+/// Why a text is not a SHA-256 hash.
+#[derive(Debug, thiserror::Error)]
+pub enum HashError {
+    /// Not any of the spellings that Nix knows.
+    #[error("{text:?} is not a hash")]
+    Malformed {
+        /// What was read.
+        text: String,
+        /// What nix-derivation says.
+        #[source]
+        source: nix_derivation::hash::Error,
+    },
+    /// A hash, but of another algorithm.
+    #[error("{text:?} is not a SHA-256 hash")]
+    NotSha256 {
+        /// What was read.
+        text: String,
+    },
+}
+
+macro_rules! sha256 {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        ///
+        /// Prints as `sha256:<52 characters of Nix's base 32>`; reads all of Nix's spellings
+        /// (base 32, base 16, `sha256-<base64>`).
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name([u8; 32]);
+
+        impl $name {
+            /// From the 32 bytes of a SHA-256 digest.
+            #[must_use]
+            pub const fn new(digest: [u8; 32]) -> Self {
+                Self(digest)
+            }
+
+            /// The digest.
+            #[must_use]
+            pub const fn as_bytes(&self) -> &[u8; 32] {
+                &self.0
+            }
+
+            /// The digest alone in Nix's base 32: 52 characters, without `sha256:`.
+            #[must_use]
+            pub fn nix32(&self) -> String {
+                nixbase32::encode(&self.0)
+            }
+
+            pub(crate) fn to_nix(self) -> NixHash {
+                NixHash::Sha256(self.0)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "sha256:{}", self.nix32())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = HashError;
+
+            fn from_str(text: &str) -> Result<Self, HashError> {
+                parse_sha256(text).map(Self)
+            }
+        }
+
+        text_serde!($name);
+    };
+}
+
+sha256! {
+    /// SHA-256 of an uncompressed NAR: what Nix records of a store path.
+    NarHash
+}
+sha256! {
+    /// SHA-256 of a file as it lies in the bucket: of the compressed NAR.
+    FileHash
+}
+
+/// The MD5 of a body: not for security, but to have a store refuse a body that was damaged on the
+/// way. Prints as base64, as the `Content-MD5` header has it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BodyMd5([u8; 16]);
+
+impl BodyMd5 {
+    /// From the 16 bytes of an MD5 digest.
+    #[must_use]
+    pub const fn new(digest: [u8; 16]) -> Self {
+        Self(digest)
+    }
+
+    /// The digest.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Display for BodyMd5 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&BASE64.encode(self.0))
+    }
+}
+
+impl fmt::Debug for BodyMd5 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The text is not the base64 of 16 bytes.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not the base64 of an MD5 digest")]
+pub struct Md5Error(String);
+
+impl FromStr for BodyMd5 {
+    type Err = Md5Error;
+
+    fn from_str(text: &str) -> Result<Self, Md5Error> {
+        let bytes = BASE64.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self).ok_or_else(|| Md5Error(text.to_owned()))
+    }
+}
+
+text_serde!(BodyMd5);
+
+fn parse_sha256(text: &str) -> Result<[u8; 32], HashError> {
+    let hash = NixHash::parse(text)
+        .map_err(|source| HashError::Malformed { text: text.to_owned(), source })?;
+    match hash {
+        NixHash::Sha256(digest) => Ok(digest),
+        other => {
+            debug_assert!(other.algorithm() != HashAlgorithm::Sha256);
+            Err(HashError::NotSha256 { text: text.to_owned() })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_of_a_hash_is_the_same_hash() {
+        let nix32 = "sha256:04s1df66g871sr0qdrkbgm5qzwq5gqzajlax6x6z9k53hx3x9j1h";
+        let sri = "sha256-MMjUR4ejzPRNN11RqT5+BfOPS31r5oZB1uGgZ4xrQRM=";
+        let base16 = "sha256:30c8d44787a3ccf44d375d51a93e7e05f38f4b7d6be68641d6e1a0678c6b4113";
+        let hash: NarHash = nix32.parse().unwrap();
+        assert_eq!(hash, sri.parse().unwrap());
+        assert_eq!(hash, base16.parse().unwrap());
+        assert_eq!(hash.to_string(), nix32);
+        assert_eq!(format!("sha256:{}", hash.nix32()), nix32);
+    }
+
+    #[test]
+    fn wrong_alphabets_lengths_and_algorithms_are_refused() {
+        for text in [
+            "",
+            "sha256:",
+            "04s1df66g871sr0qdrkbgm5qzwq5gqzajlax6x6z9k53hx3x9j1h",
+            "sha256:eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee",
+            "sha256:04s1df66g871sr0qdrkbgm5qzwq5gqzajlax6x6z9k53hx3x9j1",
+            "sha1:0ssi1wpaf7plaswqqjwigppsg5fyh99vdlb9kzl7c9lng89ndq1i",
+            "sha256:../../../../../../../../../../../../../../../../../etc",
+        ] {
+            assert!(text.parse::<NarHash>().is_err(), "{text:?} was taken");
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Every name that an object may have in the bucket.
+
+use std::{fmt, str::FromStr};
+
+use crate::{
+    hash::NarHash,
+    store_path::{StorePathError, StorePathHash},
+    wire::text_serde,
+};
+
+/// Characters of the random part of a NAR's key: 120 bits.
+const RANDOM_CHARS: usize = 24;
+const RANDOM_ALPHABET: &[u8; 32] = b"0123456789abcdfghijklmnpqrsvwxyz";
+
+/// A key of the bucket. A new kind of object does not compile until each `match` knows it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ObjectKey {
+    /// `nix-cache-info`
+    CacheInfo,
+    /// `<hash>.narinfo`: the metadata of one store path.
+    NarInfo(StorePathHash),
+    /// `nar/<NarHash>-<random>.nar.zst`: a compressed NAR. The random part makes the key the
+    /// property of one upload.
+    Nar(NarHash, NarSuffix),
+    /// `<hash>.ls`: the listing of a store path's NAR.
+    Listing(StorePathHash),
+}
+
+/// What kinds of objects there are, as the database numbers them. Numbers are never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i16)]
+pub enum ObjectKind {
+    /// [`ObjectKey::CacheInfo`]; has no row.
+    CacheInfo = 0,
+    /// [`ObjectKey::NarInfo`]
+    NarInfo = 1,
+    /// [`ObjectKey::Nar`]
+    Nar = 2,
+    /// [`ObjectKey::Listing`]
+    Listing = 3,
+}
+
+/// The random part of a NAR's key: 24 characters of Nix's base 32.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NarSuffix([u8; RANDOM_CHARS]);
+
+impl NarSuffix {
+    /// From random bytes; the caller brings the randomness.
+    #[must_use]
+    pub fn from_random(bytes: [u8; RANDOM_CHARS]) -> Self {
+        Self(bytes.map(|byte| RANDOM_ALPHABET[usize::from(byte % 32)]))
+    }
+}
+
+/// Why a text is no key of ours.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectKeyError {
+    /// No kind of object is named like that.
+    #[error("{0:?} is not the key of anything in a binary cache")]
+    Unknown(String),
+    /// The kind is known, the hash in it is not one.
+    #[error("{key:?} has no valid hash")]
+    Hash {
+        /// What was read.
+        key: String,
+        /// What is wrong with its hash.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl ObjectKey {
+    /// Which kind of object this is.
+    #[must_use]
+    pub fn kind(&self) -> ObjectKind {
+        match self {
+            Self::CacheInfo => ObjectKind::CacheInfo,
+            Self::NarInfo(_) => ObjectKind::NarInfo,
+            Self::Nar(..) => ObjectKind::Nar,
+            Self::Listing(_) => ObjectKind::Listing,
+        }
+    }
+
+    /// The content type that Nix itself sends for such an object.
+    #[must_use]
+    pub fn content_type(&self) -> &'static str {
+        match self {
+            Self::CacheInfo => "text/x-nix-cache-info",
+            Self::NarInfo(_) => "text/x-nix-narinfo",
+            Self::Nar(..) => "application/x-nix-nar",
+            Self::Listing(_) => "application/json",
+        }
+    }
+
+    /// The keys of all NARs of one NarHash lie from the first text up to, not including, the
+    /// second, in byte order.
+    #[must_use]
+    pub fn nar_range(nar_hash: &NarHash) -> (String, String) {
+        // '.' is the byte after '-'.
+        (format!("nar/{}-", nar_hash.nix32()), format!("nar/{}.", nar_hash.nix32()))
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CacheInfo => f.write_str("nix-cache-info"),
+            Self::NarInfo(hash) => write!(f, "{hash}.narinfo"),
+            Self::Nar(hash, suffix) => {
+                let suffix = String::from_utf8_lossy(&suffix.0);
+                write!(f, "nar/{}-{suffix}.nar.zst", hash.nix32())
+            }
+            Self::Listing(hash) => write!(f, "{hash}.ls"),
+        }
+    }
+}
+
+impl fmt::Debug for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for ObjectKey {
+    type Err = ObjectKeyError;
+
+    fn from_str(key: &str) -> Result<Self, ObjectKeyError> {
+        let unknown = || ObjectKeyError::Unknown(key.to_owned());
+        let path_hash = |hash: &str| {
+            hash.parse().map_err(|source: StorePathError| ObjectKeyError::Hash {
+                key: key.to_owned(),
+                source: source.into(),
+            })
+        };
+        if key == "nix-cache-info" {
+            return Ok(Self::CacheInfo);
+        }
+        if let Some(hash) = key.strip_suffix(".narinfo") {
+            return path_hash(hash).map(Self::NarInfo);
+        }
+        if let Some(hash) = key.strip_suffix(".ls") {
+            return path_hash(hash).map(Self::Listing);
+        }
+        let nar = key.strip_prefix("nar/").and_then(|k| k.strip_suffix(".nar.zst"));
+        let (hash, random) = nar.and_then(|k| k.split_once('-')).ok_or_else(unknown)?;
+        let hash = format!("sha256:{hash}").parse().map_err(|source: crate::hash::HashError| {
+            ObjectKeyError::Hash { key: key.to_owned(), source: source.into() }
+        })?;
+        let random: [u8; RANDOM_CHARS] = random.as_bytes().try_into().map_err(|_| unknown())?;
+        if random.iter().any(|byte| !RANDOM_ALPHABET.contains(byte)) {
+            return Err(unknown());
+        }
+        let key_read = Self::Nar(hash, NarSuffix(random));
+        // Base 16 has room for other spellings of the hash; a key has one.
+        if key_read.to_string() == key { Ok(key_read) } else { Err(unknown()) }
+    }
+}
+
+text_serde!(ObjectKey);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nar() -> ObjectKey {
+        let hash = "sha256:04s1df66g871sr0qdrkbgm5qzwq5gqzajlax6x6z9k53hx3x9j1h".parse().unwrap();
+        ObjectKey::Nar(hash, NarSuffix::from_random(std::array::from_fn(|i| 97 + i as u8 * 5)))
+    }
+
+    #[test]
+    fn a_key_survives_being_written_and_read() {
+        let hash: StorePathHash = "26xbg1ndr7hbcncrlf9nhx5is2b25d13".parse().unwrap();
+        for key in [ObjectKey::CacheInfo, ObjectKey::NarInfo(hash), ObjectKey::Listing(hash), nar()]
+        {
+            assert_eq!(key.to_string().parse::<ObjectKey>().unwrap(), key);
+        }
+        assert_eq!(
+            ObjectKey::NarInfo(hash).to_string(),
+            "26xbg1ndr7hbcncrlf9nhx5is2b25d13.narinfo"
+        );
+    }
+
+    #[test]
+    fn all_nars_of_a_hash_lie_in_its_range() {
+        let ObjectKey::Nar(hash, _) = nar() else { unreachable!() };
+        let (from, to) = ObjectKey::nar_range(&hash);
+        let key = nar().to_string();
+        assert!(from <= key && key < to);
+    }
+
+    #[test]
+    fn what_is_no_key_of_ours_is_refused() {
+        let nar = nar().to_string();
+        for key in [
+            "",
+            "index.html",
+            "../26xbg1ndr7hbcncrlf9nhx5is2b25d13.narinfo",
+            "a/../26xbg1ndr7hbcncrlf9nhx5is2b25d13.ls",
+            "nar/../../x.nar.zst",
+            &nar.replace(".zst", ""),
+            &nar.replace("nar/", "nar//"),
+            &nar.replace(".nar.zst", "0.nar.zst"),
+            "nar/04s1df66g871sr0qdrkbgm5qzwq5gqzajlax6x6z9k53hx3x9j1h-UPPERCASEUPPERCASEUPPER.nar.zst",
+        ] {
+            assert!(key.parse::<ObjectKey>().is_err(), "{key:?} was taken");
+        }
+    }
+}

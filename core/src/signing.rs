@@ -1,0 +1,182 @@
+//! Signing keys as `nix key generate-secret` writes them: what nix-narinfo's verifying half lacks.
+
+use std::{fmt, str::FromStr};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use ed25519_dalek::{Signer as _, SigningKey as Ed25519Key};
+use nix_narinfo::NixSignature;
+
+use crate::wire::text_serde;
+
+/// An Ed25519 key that signs narinfos, with the name by which readers know it. Its `Debug` shows
+/// the name only.
+pub struct SigningKey {
+    name: String,
+    key: Ed25519Key,
+}
+
+/// A signature as a narinfo has it: `<key name>:<base64>`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Signature(NixSignature);
+
+/// Why a text is no signing key. Never contains the text.
+#[derive(Debug, thiserror::Error)]
+pub enum SigningKeyError {
+    /// There is no `:`, or no name before it.
+    #[error("it is not of the form <name>:<base64>, as `nix key generate-secret` writes it")]
+    Form,
+    /// The part after the name is not base64.
+    #[error("the part after the name is not base64")]
+    Base64,
+    /// A public key has 32 bytes, a secret one 64.
+    #[error("the key has {0} bytes, a secret key has 64; a public key cannot sign")]
+    Length(usize),
+    /// The two halves do not belong together.
+    #[error("its public half does not belong to its secret half")]
+    Halves,
+}
+
+/// Why a text is no signature.
+#[derive(Debug, thiserror::Error)]
+pub enum SignatureTextError {
+    /// Not `<name>:<base64>`.
+    #[error("{0:?} is not a signature of the form <name>:<base64>")]
+    Form(String),
+}
+
+impl SigningKey {
+    /// The name by which readers know the key, such as `cache.example.org-1`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What readers put into `trusted-public-keys`: `<name>:<base64>`.
+    #[must_use]
+    pub fn public_key(&self) -> String {
+        format!("{}:{}", self.name, BASE64.encode(self.key.verifying_key().as_bytes()))
+    }
+
+    /// A key made from 32 random bytes, which the caller brings.
+    ///
+    /// # Errors
+    /// When the name cannot be one.
+    pub fn from_seed(name: &str, seed: &[u8; 32]) -> Result<Self, SigningKeyError> {
+        if !valid_key_name(name) {
+            return Err(SigningKeyError::Form);
+        }
+        Ok(Self { name: name.to_owned(), key: Ed25519Key::from_bytes(seed) })
+    }
+
+    /// The secret key as `nix key generate-secret` writes it: for the file that it is kept in.
+    #[must_use]
+    pub fn secret_text(&self) -> String {
+        format!("{}:{}", self.name, BASE64.encode(self.key.to_keypair_bytes()))
+    }
+
+    /// Signs a fingerprint. Ed25519 is deterministic: equal fingerprints get equal signatures.
+    #[must_use]
+    pub fn sign(&self, fingerprint: &str) -> Signature {
+        let signature = self.key.sign(fingerprint.as_bytes());
+        Signature(NixSignature {
+            key_name: self.name.clone(),
+            encoded: BASE64.encode(signature.to_bytes()),
+        })
+    }
+}
+
+impl FromStr for SigningKey {
+    type Err = SigningKeyError;
+
+    fn from_str(text: &str) -> Result<Self, SigningKeyError> {
+        let (name, encoded) = text.trim().split_once(':').ok_or(SigningKeyError::Form)?;
+        if !valid_key_name(name) {
+            return Err(SigningKeyError::Form);
+        }
+        let bytes = BASE64.decode(encoded).map_err(|_| SigningKeyError::Base64)?;
+        let pair: [u8; 64] =
+            bytes.as_slice().try_into().map_err(|_| SigningKeyError::Length(bytes.len()))?;
+        let key = Ed25519Key::from_keypair_bytes(&pair).map_err(|_| SigningKeyError::Halves)?;
+        Ok(Self { name: name.to_owned(), key })
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SigningKey").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// A name stands in a line of a narinfo before a colon.
+fn valid_key_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':')
+}
+
+impl Signature {
+    pub(crate) fn into_nix(self) -> NixSignature {
+        self.0
+    }
+}
+
+impl FromStr for Signature {
+    type Err = SignatureTextError;
+
+    fn from_str(text: &str) -> Result<Self, SignatureTextError> {
+        NixSignature::parse(text)
+            .ok()
+            .filter(|signature| valid_key_name(&signature.key_name))
+            .map(Self)
+            .ok_or_else(|| SignatureTextError::Form(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+text_serde!(Signature);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "binary-cache-test-1:P3IA3lXplG9zVhw1oOFQ/5m/7r2uzWCnRGV3H7szHJ+whgW7HfXV47bf6lD0iCACdanLNPCi+O2VtvUvLPVt5g==";
+
+    #[test]
+    fn a_key_of_nix_is_read_and_its_public_half_is_the_one_nix_shows() {
+        let key: SigningKey = format!("{SECRET}\n").parse().unwrap();
+        assert_eq!(
+            key.public_key(),
+            "binary-cache-test-1:sIYFux311eO23+pQ9IggAnWpyzTwovjtlbb1Lyz1beY="
+        );
+        assert_eq!(key.secret_text(), SECRET);
+        assert!(!format!("{key:?}").contains("P3IA"), "the secret is in its Debug");
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused_without_showing_it() {
+        for text in [
+            "",
+            "noname",
+            ":P3IA",
+            "a:!!!",
+            "a:P3IA",
+            "a b:P3IA",
+            "binary-cache-test-1:sIYFux311eO23+pQ9IggAnWpyzTwovjtlbb1Lyz1beY=",
+            &SECRET.replace("whgW7", "whgW8"),
+        ] {
+            let error = text.parse::<SigningKey>().unwrap_err().to_string();
+            assert!(!error.contains("P3IA") && !error.contains("sIYF"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_signature_cannot_smuggle_a_line_into_a_narinfo() {
+        assert!("cache-1:AAAA".parse::<Signature>().is_ok());
+        for text in ["", "cache-1", "cache-1:", "ca\nche:AAAA", "cache-1:AA\nAA", ":AAAA"] {
+            assert!(text.parse::<Signature>().is_err(), "{text:?} was taken");
+        }
+    }
+}
