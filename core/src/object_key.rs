@@ -52,6 +52,12 @@ impl NarSuffix {
     }
 }
 
+impl fmt::Display for NarSuffix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| fmt::Write::write_char(f, char::from(*byte)))
+    }
+}
+
 /// Why a text is no key of ours.
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectKeyError {
@@ -106,10 +112,7 @@ impl fmt::Display for ObjectKey {
         match self {
             Self::CacheInfo => f.write_str("nix-cache-info"),
             Self::NarInfo(hash) => write!(f, "{hash}.narinfo"),
-            Self::Nar(hash, suffix) => {
-                let suffix = String::from_utf8_lossy(&suffix.0);
-                write!(f, "nar/{}-{suffix}.nar.zst", hash.nix32())
-            }
+            Self::Nar(hash, suffix) => write!(f, "nar/{}-{suffix}.nar.zst", hash.nix32()),
             Self::Listing(hash) => write!(f, "{hash}.ls"),
         }
     }

@@ -1,1 +1,117 @@
-//! x
+//! The niks3 server: plans uploads, presigns, composes and signs narinfos, and remembers what
+//! needs what. All of its state is in PostgreSQL and S3.
+
+pub mod auth;
+mod cache_info;
+pub mod cli;
+pub mod config;
+pub mod dev;
+pub mod error;
+mod http;
+mod routes;
+pub mod s3;
+mod state;
+pub mod store;
+pub mod telemetry;
+mod upload;
+
+use std::{future::Future, time::Duration};
+
+use tokio::net::TcpListener;
+use tracing::{info, warn};
+
+use crate::{config::Config, state::AppState, upload::Uploads};
+
+/// How long calls that are under way may take to finish when the server is told to stop. A commit
+/// works for at most five seconds at a time.
+const SHUTDOWN_TIME: Duration = Duration::from_secs(20);
+
+/// Why the server did not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The database's URL.
+    #[error("cannot use the database given by --db (NIKS3_DB)")]
+    Database(#[from] store::DatabaseUrlError),
+    /// The database itself.
+    #[error("cannot prepare the database given by --db (NIKS3_DB)")]
+    Migrate(#[from] store::MigrateError),
+    /// The bucket's settings.
+    #[error("cannot use the S3 settings")]
+    S3(#[from] s3::S3ConfigError),
+    /// The bucket itself.
+    #[error("cannot use the bucket given by --s3-bucket (NIKS3_S3_BUCKET)")]
+    Bucket(#[from] cache_info::CacheInfoError),
+    /// The address.
+    #[error("cannot listen on {address}, given by --http-addr (NIKS3_HTTP_ADDR)")]
+    Listen {
+        /// Which one.
+        address: String,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Serving.
+    #[error("the server failed")]
+    Serve(#[source] std::io::Error),
+}
+
+/// Prepares database and bucket, then serves on `listener` until `shutdown` is ready; calls that
+/// are under way are finished.
+///
+/// # Errors
+/// When database or bucket cannot be used. Nothing is served then.
+pub async fn run(
+    config: Config,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ServerError> {
+    let store = config.database.pool()?;
+    for migration in store::migrate(&store).await? {
+        info!(migration, "brought the database schema up to date");
+    }
+    let bucket = config.s3.open()?;
+    cache_info::ensure(&bucket, &config.store_dir).await?;
+    let keys: Vec<String> = config.signing_keys.iter().map(|key| key.public_key()).collect();
+    info!(
+        cache.url = config.cache_url.as_ref().map(tracing::field::display),
+        cache.public_keys = keys.join(" "),
+        "readers trust these keys"
+    );
+    let uploads = Uploads {
+        store,
+        bucket,
+        signing_keys: config.signing_keys,
+        store_dir: config.store_dir,
+        url_lifetime: config.url_lifetime,
+    };
+    let app = AppState::new(uploads, config.api_token);
+    let (stopping, stopped) = tokio::sync::oneshot::channel();
+    let shutdown = async move {
+        shutdown.await;
+        info!("stopping; calls under way are finished");
+        let _ = stopping.send(());
+    };
+    let serve = axum::serve(listener, routes::router(app)).with_graceful_shutdown(shutdown);
+    tokio::select! {
+        served = async { serve.await } => served.map_err(ServerError::Serve),
+        () = async {
+            // Never before the shutdown; a dropped sender means that serving has ended.
+            if stopped.await.is_ok() {
+                tokio::time::sleep(SHUTDOWN_TIME).await;
+            } else {
+                std::future::pending::<()>().await;
+            }
+        } => {
+            warn!("some calls did not end in time; whoever made them tries again");
+            Ok(())
+        }
+    }
+}
+
+/// Brings the database schema up to date and does nothing else: `niks3-server migrate`.
+///
+/// # Errors
+/// When the database cannot be used.
+pub async fn migrate(database: store::DatabaseUrl) -> Result<Vec<String>, ServerError> {
+    Ok(store::migrate(&database.pool()?).await?)
+}

@@ -7,8 +7,8 @@ mod uploads;
 
 pub use error::ErrorBody;
 pub use uploads::{
-    CommitProgress, KeptPath, ObjectSpec, OpenUpload, PlanRequest, PlanResponse, PlannedPath,
-    PresignedUrl, StoredObject, StoredRequest, StoredResponse, UrlAnswer, UrlsRequest,
+    CommitProgress, KeptPath, MetadataEncoding, ObjectSpec, OpenUpload, PlanRequest, PlanResponse,
+    PlannedPath, PresignedUrl, StoredObject, StoredRequest, StoredResponse, UrlAnswer, UrlsRequest,
     UrlsResponse,
 };
 

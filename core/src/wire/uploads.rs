@@ -70,6 +70,21 @@ pub struct OpenUpload {
     pub id: String,
     /// Until when it lives without another call, in seconds since 1970 by the database's clock.
     pub expires_at: u64,
+    /// How listings are to be encoded before their URLs are asked for.
+    #[serde(default)]
+    pub metadata_encoding: MetadataEncoding,
+}
+
+/// How narinfos and listings lie in the bucket. Says nothing of NARs, which are always zstd and
+/// never have a `Content-Encoding`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MetadataEncoding {
+    /// Compressed, with `Content-Encoding: zstd`.
+    #[default]
+    Zstd,
+    /// As they are: for stores that drop the header, such as Backblaze B2 without a CDN.
+    None,
 }
 
 /// See [`PlanResponse::kept`].

@@ -1,0 +1,239 @@
+//! Flags, environment and secret files become one checked [`Config`], before anything starts.
+
+use std::{
+    ffi::OsString, net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration,
+};
+
+use niks3_core::{
+    duration,
+    flags::{Flag, FlagError, Flags, parse_bool},
+    signing::SigningKey,
+    store_path::StoreDir,
+    wire::MetadataEncoding,
+};
+use url::Url;
+
+use crate::{
+    auth::Token,
+    s3::{BucketLookup, Credentials, S3Config},
+    store::DatabaseUrl,
+};
+
+/// Presigned URLs of S3 live for seven days at most; ours are for one PUT each.
+const MAX_URL_LIFETIME: Duration = Duration::from_secs(12 * 60 * 60);
+
+/// Bytes of a secret's file. A larger one is no token and no key.
+const MAX_SECRET_BYTES: u64 = 16 * 1024;
+
+/// The flags of `niks3-server`, each with its variable.
+pub const FLAGS: &[Flag] = &[
+    Flag::value("db", "URL", "PostgreSQL: postgres://user@host/database, or key=value pairs")
+        .env("NIKS3_DB"),
+    Flag::value("http-addr", "ADDRESS", "where to listen")
+        .env("NIKS3_HTTP_ADDR")
+        .default("127.0.0.1:5751"),
+    Flag::value("s3-endpoint", "URL", "the S3 server, with or without https://")
+        .env("NIKS3_S3_ENDPOINT"),
+    Flag::value("s3-bucket", "NAME", "the bucket that is the cache").env("NIKS3_S3_BUCKET"),
+    Flag::value("s3-region", "REGION", "the region that requests are signed for")
+        .env("NIKS3_S3_REGION")
+        .default("us-east-1"),
+    Flag::value("s3-use-ssl", "BOOL", "https, where the endpoint does not say")
+        .env("NIKS3_S3_USE_SSL")
+        .default("true"),
+    Flag::value("s3-bucket-lookup", "HOW", "auto, dns (bucket.host) or path (host/bucket)")
+        .env("NIKS3_S3_BUCKET_LOOKUP")
+        .default("auto"),
+    Flag::value("s3-access-key", "KEY", "the access key's id").env("NIKS3_S3_ACCESS_KEY"),
+    Flag::value("s3-access-key-path", "FILE", "the same from a file")
+        .env("NIKS3_S3_ACCESS_KEY_PATH"),
+    Flag::value("s3-secret-key", "KEY", "its secret; rather use a file").env("NIKS3_S3_SECRET_KEY"),
+    Flag::value("s3-secret-key-path", "FILE", "the same from a file")
+        .env("NIKS3_S3_SECRET_KEY_PATH"),
+    Flag::value("s3-concurrency", "N", "requests to S3 at once")
+        .env("NIKS3_S3_CONCURRENCY")
+        .default("100"),
+    Flag::value(
+        "api-token",
+        "TOKEN",
+        "lets callers push; 36 characters or more; rather use a file",
+    )
+    .env("NIKS3_API_TOKEN"),
+    Flag::value("api-token-path", "FILE", "the same from a file").env("NIKS3_API_TOKEN_PATH"),
+    Flag::value(
+        "sign-key-path",
+        "FILE",
+        "a secret key of `nix key generate-secret`; each one signs",
+    )
+    .env("NIKS3_SIGN_KEY_PATHS")
+    .repeatable(),
+    Flag::value("cache-url", "URL", "where readers find the bucket").env("NIKS3_CACHE_URL"),
+    Flag::value("store-dir", "DIR", "the store directory that the cache is for")
+        .env("NIX_STORE_DIR")
+        .default("/nix/store"),
+    Flag::value("metadata-encoding", "HOW", "zstd, or none for stores that drop Content-Encoding")
+        .env("NIKS3_METADATA_ENCODING")
+        .default("zstd"),
+    Flag::value("url-lifetime", "DURATION", "how long presigned URLs are good for")
+        .env("NIKS3_URL_LIFETIME")
+        .default("30m"),
+    Flag::switch("debug", "log each call").env("NIKS3_DEBUG"),
+];
+
+/// All that the server needs to know, complete and checked.
+#[derive(Debug)]
+pub struct Config {
+    /// `--db`
+    pub database: DatabaseUrl,
+    /// `--http-addr`
+    pub http_addr: SocketAddr,
+    /// `--s3-…`, `--metadata-encoding`
+    pub s3: S3Config,
+    /// `--api-token[-path]`
+    pub api_token: Token,
+    /// `--sign-key-path`
+    pub signing_keys: Vec<SigningKey>,
+    /// `--cache-url`
+    pub cache_url: Option<Url>,
+    /// `--store-dir`
+    pub store_dir: StoreDir,
+    /// `--url-lifetime`
+    pub url_lifetime: Duration,
+    /// `--debug`
+    pub debug: bool,
+}
+
+impl Config {
+    /// Reads the secrets' files and checks everything.
+    ///
+    /// # Errors
+    /// With the first setting that is missing or wrong, by its flag and variable.
+    pub fn from_flags(flags: &Flags) -> Result<Self, FlagError> {
+        let config = Self {
+            database: database(flags)?,
+            http_addr: flags.required("http-addr", |text| {
+                from_str(text, "an address such as 127.0.0.1:5751 or [::]:5751")
+            })?,
+            s3: s3(flags)?,
+            api_token: {
+                let token = secret(flags, "api-token", "api-token-path")?;
+                token.parse().map_err(|error: crate::auth::TokenError| {
+                    given_by(flags, "api-token", "api-token-path", error.to_string())
+                })?
+            },
+            signing_keys: signing_keys(flags)?,
+            cache_url: flags.parsed("cache-url", |text| from_str(text, "a URL"))?,
+            store_dir: flags.required("store-dir", |text| {
+                StoreDir::new(text).map_err(|error| error.to_string())
+            })?,
+            url_lifetime: flags.required("url-lifetime", duration::parse)?,
+            debug: flags.switch("debug")?,
+        };
+        if config.url_lifetime > MAX_URL_LIFETIME {
+            return Err(flags.invalid("url-lifetime", "it must be 12h at most"));
+        }
+        Ok(config)
+    }
+}
+
+/// The database alone: all that `niks3-server migrate` needs.
+///
+/// # Errors
+/// When it is missing or cannot be understood.
+pub fn database(flags: &Flags) -> Result<DatabaseUrl, FlagError> {
+    flags.required("db", |text| DatabaseUrl::from_str(text).map_err(|error| error.to_string()))
+}
+
+fn from_str<T: FromStr>(text: &str, what: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("{text:?} is not {what}"))
+}
+
+fn s3(flags: &Flags) -> Result<S3Config, FlagError> {
+    let use_ssl = flags.required("s3-use-ssl", parse_bool)?;
+    Ok(S3Config {
+        endpoint: flags.required("s3-endpoint", |text| endpoint(text, use_ssl))?,
+        bucket: flags.required("s3-bucket", |text| Ok(text.to_owned()))?,
+        region: flags.required("s3-region", |text| Ok(text.to_owned()))?,
+        lookup: flags.required("s3-bucket-lookup", |text| match text {
+            "auto" => Ok(BucketLookup::Auto),
+            "dns" => Ok(BucketLookup::Dns),
+            "path" => Ok(BucketLookup::Path),
+            other => Err(format!("{other:?} is none of auto, dns and path")),
+        })?,
+        credentials: Credentials {
+            access_key: secret(flags, "s3-access-key", "s3-access-key-path")?,
+            secret_key: secret(flags, "s3-secret-key", "s3-secret-key-path")?,
+        },
+        concurrency: flags.required("s3-concurrency", |text| {
+            from_str::<NonZeroUsize>(text, "a number of at least 1")
+        })?,
+        metadata_encoding: flags.required("metadata-encoding", |text| match text {
+            "zstd" => Ok(MetadataEncoding::Zstd),
+            "none" => Ok(MetadataEncoding::None),
+            other => Err(format!("{other:?} is neither zstd nor none")),
+        })?,
+    })
+}
+
+/// `s3.example.org`, `localhost:9000` or a whole URL, which then decides about TLS itself.
+fn endpoint(text: &str, use_ssl: bool) -> Result<Url, String> {
+    let with_scheme = match (text.contains("://"), use_ssl) {
+        (true, _) => text.to_owned(),
+        (false, true) => format!("https://{text}"),
+        (false, false) => format!("http://{text}"),
+    };
+    let url: Url = from_str(&with_scheme, "a URL or host such as s3.example.org")?;
+    match (url.scheme(), url.host_str()) {
+        ("http" | "https", Some(_)) => Ok(url),
+        _ => Err(format!("{text:?} is not an http(s) URL")),
+    }
+}
+
+/// A secret that is given itself or by a file, one of the two.
+fn secret(flags: &Flags, plain: &str, path: &str) -> Result<String, FlagError> {
+    match (flags.is_absent(plain), flags.is_absent(path)) {
+        (true, true) => Err(flags.missing(path)),
+        (false, true) => flags.required(plain, |text| Ok(text.to_owned())),
+        (false, false) => {
+            Err(flags.invalid(path, format!("--{plain} is given too; leave one out")))
+        }
+        (true, false) => {
+            let file = flags.all(path).last().cloned().unwrap_or_default();
+            read_secret(&file).map_err(|why| flags.invalid(path, why))
+        }
+    }
+}
+
+fn given_by(flags: &Flags, plain: &str, path: &str, why: String) -> FlagError {
+    flags.invalid(if flags.is_absent(plain) { path } else { plain }, why)
+}
+
+fn read_secret(file: &OsString) -> Result<String, String> {
+    let path = PathBuf::from(file);
+    let failed = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
+    let size = std::fs::metadata(&path).map_err(failed)?.len();
+    if size > MAX_SECRET_BYTES {
+        return Err(format!("{} has {size} bytes, too many for a secret", path.display()));
+    }
+    let text = std::fs::read_to_string(&path).map_err(failed)?;
+    let text = text.trim();
+    if text.is_empty() { Err(format!("{} is empty", path.display())) } else { Ok(text.to_owned()) }
+}
+
+fn signing_keys(flags: &Flags) -> Result<Vec<SigningKey>, FlagError> {
+    let name = "sign-key-path";
+    let mut keys: Vec<SigningKey> = Vec::new();
+    for file in flags.all(name) {
+        let text = read_secret(file).map_err(|why| flags.invalid(name, why))?;
+        let key: SigningKey = text.parse().map_err(|why| {
+            flags.invalid(name, format!("{} is no signing key: {why}", file.display()))
+        })?;
+        if keys.iter().any(|known| known.name() == key.name()) {
+            let why =
+                format!("two keys have the name {}; readers need to tell them apart", key.name());
+            return Err(flags.invalid(name, why));
+        }
+        keys.push(key);
+    }
+    if keys.is_empty() { Err(flags.missing(name)) } else { Ok(keys) }
+}

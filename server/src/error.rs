@@ -1,0 +1,125 @@
+//! What a caller sees of an error, and what the log does.
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use niks3_core::wire::ErrorBody;
+use tracing::{error, warn};
+
+use crate::{
+    store::{StoreError, UploadGone},
+    upload::UploadError,
+};
+
+/// Seconds after which a caller who was told to come back should.
+const RETRY_AFTER_SECONDS: u16 = 5;
+
+/// An answer of 400 and above: a status, a sentence for the caller, and what only the log sees.
+#[derive(Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    public: String,
+    cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl ApiError {
+    /// With a sentence for the caller.
+    pub fn new(status: StatusCode, public: impl Into<String>) -> Self {
+        Self { status, public: public.into(), cause: None }
+    }
+
+    /// 401.
+    pub fn unauthorized(public: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, public)
+    }
+
+    /// 400.
+    pub fn bad_request(public: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, public)
+    }
+
+    fn caused_by(self, cause: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self { cause: Some(Box::new(cause)), ..self }
+    }
+}
+
+impl From<UploadError> for ApiError {
+    fn from(error: UploadError) -> Self {
+        use UploadError as E;
+        let public = error.to_string();
+        match error {
+            E::Plan(_)
+            | E::NotPlanned(_)
+            | E::NotOwn(_)
+            | E::Twice(_)
+            | E::TooMany { .. }
+            | E::TooLarge { .. }
+            | E::NoFileHash(_)
+            | E::Compose(_) => Self::bad_request(public),
+            E::TooManyOpen => Self::new(StatusCode::TOO_MANY_REQUESTS, public),
+            E::Incomplete { .. } | E::Stale => Self::new(StatusCode::CONFLICT, public),
+            E::Store(error) => error.into(),
+            // Its own words: they name bucket, key and S3's answer, and no URL.
+            E::S3(error) => Self::new(StatusCode::BAD_GATEWAY, public).caused_by(error),
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        let public = error.to_string();
+        match error {
+            StoreError::Upload(UploadGone::Unknown) => Self::new(StatusCode::NOT_FOUND, public),
+            StoreError::Upload(UploadGone::Failed) => Self::new(StatusCode::GONE, public),
+            StoreError::Claimed(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, public),
+            StoreError::Connect(_) => {
+                let public = "the server cannot reach its database";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, public).caused_by(error)
+            }
+            StoreError::Query { .. } if error.is_transient() => {
+                let public = "the server's database is busy or restarting";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, public).caused_by(error)
+            }
+            StoreError::Query { .. } | StoreError::Corrupt { .. } => {
+                let public = "the server's database failed; its log says more";
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, public).caused_by(error)
+            }
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        if let Some(cause) = &self.cause {
+            let (status, cause) = (self.status.as_u16(), report(cause.as_ref()));
+            if self.status == StatusCode::SERVICE_UNAVAILABLE {
+                warn!(http.status = status, cause, "could not serve a call for now");
+            } else {
+                error!(http.status = status, cause, "a call failed");
+            }
+        }
+        let mut response = (self.status, Json(ErrorBody { error: self.public })).into_response();
+        let headers = response.headers_mut();
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// An error and its causes in one line, for the log.
+pub fn report(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,89 @@
+//! `/api/v1/uploads`
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    body::Body,
+    extract::{Path, Request, State},
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+};
+use niks3_core::{
+    limits::{MAX_BODY_BYTES, MAX_PLAN_BYTES},
+    plan::check,
+    wire::{PlanRequest, PlanResponse, StoredResponse, UrlsResponse},
+};
+
+use super::json;
+use crate::{
+    auth::MayPush,
+    error::ApiError,
+    state::AppState,
+    upload::{self, CommitAnswer},
+};
+
+/// `POST /api/v1/uploads`
+pub async fn plan(
+    MayPush(caller): MayPush,
+    State(app): State<AppState>,
+    request: Request<Body>,
+) -> Result<Json<PlanResponse>, ApiError> {
+    // Before the body is read: what waits here costs no memory. Closed never.
+    let _turn = app.plans.acquire().await;
+    let plan: PlanRequest = json::read(request, MAX_PLAN_BYTES).await?;
+    let (plan, uploads) = (Arc::new(plan), Arc::clone(&app.uploads));
+    let checked = tokio::task::spawn_blocking({
+        let (plan, uploads) = (Arc::clone(&plan), Arc::clone(&uploads));
+        move || check(&plan, &uploads.store_dir)
+    });
+    let order = checked
+        .await
+        .map_err(|_| ApiError::bad_request("the plan cannot be checked"))?
+        .map_err(upload::UploadError::from)?;
+    Ok(Json(upload::plan(&uploads, &caller, &plan, &order).await?))
+}
+
+/// `POST /api/v1/uploads/{id}/urls`
+pub async fn urls(
+    MayPush(caller): MayPush,
+    State(app): State<AppState>,
+    Path(id): Path<String>,
+    request: Request<Body>,
+) -> Result<Json<UrlsResponse>, ApiError> {
+    let request = json::read(request, MAX_BODY_BYTES).await?;
+    Ok(Json(upload::urls(&app.uploads, &caller, &id, &request).await?))
+}
+
+/// `POST /api/v1/uploads/{id}/stored`
+pub async fn stored(
+    MayPush(caller): MayPush,
+    State(app): State<AppState>,
+    Path(id): Path<String>,
+    request: Request<Body>,
+) -> Result<Json<StoredResponse>, ApiError> {
+    let request = json::read(request, MAX_BODY_BYTES).await?;
+    Ok(Json(upload::stored(&app.uploads, &caller, &id, &request).await?))
+}
+
+/// `POST /api/v1/uploads/{id}/commit`
+pub async fn commit(
+    MayPush(caller): MayPush,
+    State(app): State<AppState>,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    Ok(match upload::commit(&app.uploads, &caller, &id).await? {
+        CommitAnswer::Going(progress) => (StatusCode::ACCEPTED, Json(progress)).into_response(),
+        CommitAnswer::Done => StatusCode::NO_CONTENT.into_response(),
+    })
+}
+
+/// `DELETE /api/v1/uploads/{id}`
+pub async fn abandon(
+    MayPush(caller): MayPush,
+    State(app): State<AppState>,
+    Path(id): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    upload::abandon(&app.uploads, &caller, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

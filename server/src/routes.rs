@@ -1,0 +1,43 @@
+//! The only URL table; tests use it too.
+
+use axum::{
+    Router,
+    http::{StatusCode, Uri},
+    routing::{get, post},
+};
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    trace::{DefaultMakeSpan, DefaultOnResponse, TraceLayer},
+};
+use tracing::Level;
+
+use crate::{
+    error::ApiError,
+    http::{health, uploads},
+    state::AppState,
+};
+
+/// All that the server answers.
+pub fn router(app: AppState) -> Router {
+    Router::new()
+        .route("/health", get(health::health))
+        .route("/api/v1/uploads", post(uploads::plan))
+        .route("/api/v1/uploads/{id}", axum::routing::delete(uploads::abandon))
+        .route("/api/v1/uploads/{id}/urls", post(uploads::urls))
+        .route("/api/v1/uploads/{id}/stored", post(uploads::stored))
+        .route("/api/v1/uploads/{id}/commit", post(uploads::commit))
+        .fallback(not_found)
+        .layer(CatchPanicLayer::new())
+        .layer(
+            // Without headers: they hold the token.
+            TraceLayer::new_for_http()
+                .make_span_with(DefaultMakeSpan::new().level(Level::DEBUG))
+                .on_response(DefaultOnResponse::new().level(Level::DEBUG)),
+        )
+        .with_state(app)
+}
+
+async fn not_found(uri: Uri) -> ApiError {
+    let public = format!("there is nothing at {}; the API is under /api/v1", uri.path());
+    ApiError::new(StatusCode::NOT_FOUND, public)
+}

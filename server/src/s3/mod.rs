@@ -1,0 +1,51 @@
+//! All S3. Knows nothing of our API, nor of SQL.
+//!
+//! Every request is presigned, the server's own included: then each of them ends by itself, also
+//! one that is still on its way when its sender is gone.
+
+mod config;
+mod presign;
+mod request;
+
+pub use config::{BucketLookup, Credentials, S3Config, S3ConfigError};
+pub use presign::{Body, PresignedPut};
+pub use request::{Head, S3Error};
+
+use std::{sync::Arc, time::Duration};
+
+use niks3_core::wire::MetadataEncoding;
+use tokio::sync::Semaphore;
+
+/// How long a presigned request of the server itself is good for. Tries of one request share it.
+pub const OWN_URL_LIFETIME: Duration = Duration::from_secs(60);
+
+/// One bucket, with the credentials for it.
+#[derive(Clone)]
+pub struct Bucket {
+    bucket: rusty_s3::Bucket,
+    credentials: rusty_s3::Credentials,
+    http: reqwest::Client,
+    /// One permit for each request under way.
+    slots: Arc<Semaphore>,
+    /// How narinfos and listings lie in it.
+    pub metadata_encoding: MetadataEncoding,
+}
+
+impl Bucket {
+    /// The bucket's name, for messages.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.bucket.name()
+    }
+
+    /// The body of a narinfo or listing as it lies in the bucket.
+    #[must_use]
+    pub fn encode(&self, text: &str) -> Vec<u8> {
+        match self.metadata_encoding {
+            MetadataEncoding::None => text.as_bytes().to_vec(),
+            // Level 3 of a few hundred bytes: what could fail is memory, and then all does.
+            MetadataEncoding::Zstd => zstd::bulk::compress(text.as_bytes(), 3)
+                .expect("zstd compresses whatever fits into memory"),
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Presigned URLs, for clients and for ourselves.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use niks3_core::{hash::BodyMd5, object_key::ObjectKey, wire::MetadataEncoding};
+use rusty_s3::S3Action as _;
+use url::Url;
+
+use super::Bucket;
+
+/// The one body that a URL is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Body {
+    /// Its length.
+    pub bytes: u64,
+    /// Its MD5: a store refuses what was damaged on the way.
+    pub md5: BodyMd5,
+}
+
+/// Where to PUT, and what to send with it: all of these headers are signed.
+#[derive(Clone)]
+pub struct PresignedPut {
+    /// Who has it may write the key, with that body.
+    pub url: Url,
+    /// By name, in lower case.
+    pub headers: BTreeMap<String, String>,
+}
+
+impl Bucket {
+    /// A URL that takes exactly `body` as `key`, for `lifetime`.
+    #[must_use]
+    pub fn presign_put(&self, key: &ObjectKey, body: Body, lifetime: Duration) -> PresignedPut {
+        let mut headers = BTreeMap::from([
+            ("content-length".to_owned(), body.bytes.to_string()),
+            ("content-md5".to_owned(), body.md5.to_string()),
+            ("content-type".to_owned(), key.content_type().to_owned()),
+        ]);
+        if let Some(encoding) = self.content_encoding(key) {
+            headers.insert("content-encoding".to_owned(), encoding.to_owned());
+        }
+        let name = key.to_string();
+        let mut put = self.bucket.put_object(Some(&self.credentials), &name);
+        for (header, value) in &headers {
+            put.headers_mut().insert(header.clone(), value.clone());
+        }
+        PresignedPut { url: put.sign(lifetime), headers }
+    }
+
+    /// The Content-Encoding of an object. A NAR has none, ever: every Nix would decode it, find
+    /// that its compression is gone, and fail.
+    pub(super) fn content_encoding(&self, key: &ObjectKey) -> Option<&'static str> {
+        match (key, self.metadata_encoding) {
+            (ObjectKey::NarInfo(_) | ObjectKey::Listing(_), MetadataEncoding::Zstd) => Some("zstd"),
+            (ObjectKey::NarInfo(_) | ObjectKey::Listing(_), MetadataEncoding::None) => None,
+            (ObjectKey::CacheInfo | ObjectKey::Nar(..), _) => None,
+        }
+    }
+}

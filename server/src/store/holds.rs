@@ -1,0 +1,24 @@
+//! What an upload keeps alive, and letting go of it.
+
+use super::{StoreError, Tx};
+
+/// Rows that one transaction takes hold of or lets go: no transaction is long.
+pub const RELEASE_CHUNK: usize = 2000;
+
+const RELEASE: &str = include_str!("sql/release_holds.sql");
+
+/// Lets go of up to [`RELEASE_CHUNK`] objects of a finished upload; what nothing else needs
+/// becomes a candidate for garbage collection in the same statement, so a crash forgets none.
+/// Inside the gate. Returns how many were let go: fewer than the chunk, and all is done.
+///
+/// # Errors
+/// When the query fails.
+pub async fn release(tx: &Tx<'_>, upload: i64) -> Result<usize, StoreError> {
+    let rows = tx.rows("release holds", RELEASE, &[&upload, &(RELEASE_CHUNK as i64)]).await?;
+    let released: i64 = rows.first().map_or(0, |row| row.get(0));
+    if (released as usize) < RELEASE_CHUNK {
+        let sql = "DELETE FROM upload_paths WHERE upload = $1";
+        tx.execute("forget an upload's paths", sql, &[&upload]).await?;
+    }
+    Ok(released as usize)
+}

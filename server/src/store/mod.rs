@@ -1,0 +1,224 @@
+//! All SQL. One function runs one file of `sql/`; the caller opens the transaction, so that its
+//! borders are in plain sight. Knows nothing of our API, nor of S3.
+//!
+//! Everything runs at READ COMMITTED: each statement sees what was committed before it began, so
+//! "take the lock, then ask in the next statement" holds.
+
+mod closures;
+mod connect;
+mod holds;
+mod migrate;
+mod narinfos;
+mod objects;
+mod plan;
+mod retry;
+mod uploads;
+
+use std::time::Duration;
+
+use deadpool_postgres::{Object, Pool, Transaction};
+use tokio_postgres::{Row, types::ToSql};
+
+pub use closures::{Roots, push_closures, roots};
+pub use connect::{DatabaseUrl, DatabaseUrlError};
+pub use holds::{RELEASE_CHUNK, release};
+pub use migrate::{MigrateError, migrate};
+pub use narinfos::{
+    Composed, Ready, Remaining, Unpublished, attach_listings, compose, ready, remaining,
+    take_unpublished, unpublished_roots,
+};
+pub use objects::{
+    ListingRow, NarRow, OwnObject, adopt_nars, hold_and_write, insert_listing_rows, insert_nars,
+    mark_no_listing, mark_stored, own_nars, own_objects, planned_listings, planned_nars,
+    take_listings,
+};
+pub use plan::{
+    PathStatus, PlanRow, hold_paths, insert_narinfo_rows, record_paths, revive, status,
+};
+pub use retry::retry;
+pub use uploads::{
+    MAX_OPEN_UPLOADS, Upload, UploadState, count_open, finish, lock, open, set_roots,
+};
+
+/// How long a statement waits for a lock before the transaction is rolled back and tried again.
+/// Longer than any of our transactions holds one.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The gate's key among advisory locks: "niks3gat" in ASCII.
+const GATE: i64 = 0x6e69_6b73_3367_6174;
+
+/// What can go wrong between the server and PostgreSQL.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No connection to be had.
+    #[error("cannot connect to the database")]
+    Connect(#[source] deadpool_postgres::PoolError),
+    /// A statement failed.
+    #[error("a database query failed ({what})")]
+    Query {
+        /// Which.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// What came out of the database is not what went in.
+    #[error("the database holds {what} that cannot be read: {text:?}")]
+    Corrupt {
+        /// What it should be.
+        what: &'static str,
+        /// What it is.
+        text: String,
+    },
+    /// See [`UploadGone`].
+    #[error(transparent)]
+    Upload(#[from] UploadGone),
+    /// An object that is needed is being deleted: roll back, wait, try again.
+    #[error("{0} is being deleted at this moment")]
+    Claimed(String),
+}
+
+/// Why an upload cannot be gone on with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UploadGone {
+    /// There is none with that id, or it is somebody else's.
+    #[error("there is no such upload")]
+    Unknown,
+    /// It failed or was given up.
+    #[error("the upload has expired or was given up")]
+    Failed,
+}
+
+impl StoreError {
+    /// Whether the same transaction may succeed when it is tried again: dead-lock, serialization,
+    /// lock not available, a connection that broke.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        use tokio_postgres::error::SqlState;
+        match self {
+            Self::Query { source, .. } => match source.code() {
+                Some(code) => [
+                    SqlState::T_R_DEADLOCK_DETECTED,
+                    SqlState::T_R_SERIALIZATION_FAILURE,
+                    SqlState::LOCK_NOT_AVAILABLE,
+                    SqlState::ADMIN_SHUTDOWN,
+                    SqlState::CRASH_SHUTDOWN,
+                    SqlState::CANNOT_CONNECT_NOW,
+                ]
+                .contains(code),
+                None => source.is_closed() || std::error::Error::source(source).is_some(),
+            },
+            Self::Claimed(_) => true,
+            Self::Connect(_) | Self::Corrupt { .. } | Self::Upload(_) => false,
+        }
+    }
+}
+
+/// A pool of connections to one database.
+#[derive(Clone)]
+pub struct Store {
+    pool: Pool,
+}
+
+/// A connection taken from the pool; a transaction borrows it.
+pub struct Connection(Object);
+
+/// A transaction. Dropped without [`Tx::commit`], it is rolled back.
+pub struct Tx<'a>(Transaction<'a>);
+
+impl Store {
+    /// A connection, waiting a bounded time for one.
+    ///
+    /// # Errors
+    /// When the database cannot be reached or all connections stay busy.
+    pub async fn connection(&self) -> Result<Connection, StoreError> {
+        Ok(Connection(self.pool.get().await.map_err(StoreError::Connect)?))
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        let connection = self.connection().await?;
+        let ping = connection.0.simple_query("SELECT 1").await;
+        ping.map(drop).map_err(|source| StoreError::Query { what: "ping", source })
+    }
+}
+
+impl Connection {
+    /// Begins a transaction.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub async fn begin(&mut self) -> Result<Tx<'_>, StoreError> {
+        let begin = self.0.transaction().await;
+        Ok(Tx(begin.map_err(|source| StoreError::Query { what: "begin", source })?))
+    }
+
+    /// Runs one query outside of a transaction.
+    pub(crate) async fn rows(
+        &self,
+        what: &'static str,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, StoreError> {
+        let query = async {
+            let statement = self.0.prepare_cached(sql).await?;
+            self.0.query(&statement, params).await
+        };
+        query.await.map_err(|source| StoreError::Query { what, source })
+    }
+}
+
+impl Tx<'_> {
+    /// Makes it last.
+    ///
+    /// # Errors
+    /// When the database could not; it is rolled back then, or its fate is unknown if the
+    /// connection broke.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        self.0.commit().await.map_err(|source| StoreError::Query { what: "commit", source })
+    }
+
+    /// Enters the gate, shared: until this transaction ends nothing is condemned, claimed or
+    /// expired. Whatever gives an object a new reason to live does so inside.
+    ///
+    /// # Errors
+    /// When garbage collection keeps it closed for longer than the lock timeout.
+    pub async fn enter_gate(&self) -> Result<(), StoreError> {
+        let sql = "SELECT pg_advisory_xact_lock_shared($1)";
+        self.execute("enter the gate", sql, &[&GATE]).await.map(drop)
+    }
+
+    pub(crate) async fn execute(
+        &self,
+        what: &'static str,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<u64, StoreError> {
+        let query = async {
+            let statement = self.0.prepare_cached(sql).await?;
+            self.0.execute(&statement, params).await
+        };
+        query.await.map_err(|source| StoreError::Query { what, source })
+    }
+
+    pub(crate) async fn rows(
+        &self,
+        what: &'static str,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, StoreError> {
+        let query = async {
+            let statement = self.0.prepare_cached(sql).await?;
+            self.0.query(&statement, params).await
+        };
+        query.await.map_err(|source| StoreError::Query { what, source })
+    }
+}
+
+/// Reads a text column as the type that it was written from.
+fn read_text<T: std::str::FromStr>(what: &'static str, text: &str) -> Result<T, StoreError> {
+    text.parse().map_err(|_| StoreError::Corrupt { what, text: text.to_owned() })
+}

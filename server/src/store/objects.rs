@@ -1,0 +1,272 @@
+//! NARs and listings: who may write which key, and what is in the bucket.
+
+use std::time::Duration;
+
+use niks3_core::{
+    hash::{BodyMd5, FileHash, NarHash},
+    object_key::ObjectKey,
+    store_path::StorePathHash,
+};
+
+use super::{StoreError, Tx, read_text};
+
+const ADOPT_NARS: &str = include_str!("sql/adopt_nars.sql");
+const OWN_NARS: &str = include_str!("sql/own_nars.sql");
+const INSERT_NARS: &str = include_str!("sql/insert_nars.sql");
+const INSERT_LISTINGS: &str = include_str!("sql/insert_listing_rows.sql");
+const PLANNED_LISTINGS: &str = include_str!("sql/planned_listings.sql");
+const TAKE_LISTINGS: &str = include_str!("sql/take_listings.sql");
+const HOLD_AND_WRITE: &str = include_str!("sql/hold_and_write.sql");
+const OWN_OBJECTS: &str = include_str!("sql/own_objects.sql");
+const MARK_STORED: &str = include_str!("sql/mark_stored.sql");
+const MARK_NO_LISTING: &str = include_str!("sql/mark_no_listing.sql");
+
+/// A NAR that an upload is about to send: its key and the one body that the key is for.
+#[derive(Clone, Debug)]
+pub struct NarRow {
+    /// Its key, the random part included.
+    pub key: ObjectKey,
+    /// Its NarHash.
+    pub nar_hash: NarHash,
+    /// Bytes of the body.
+    pub bytes: u64,
+    /// MD5 of the body.
+    pub md5: BodyMd5,
+}
+
+/// A listing that an upload would like to send.
+#[derive(Clone, Debug)]
+pub struct ListingRow {
+    /// Of which path.
+    pub path: StorePathHash,
+    /// Of which contents, as this upload's plan has it.
+    pub nar_hash: NarHash,
+    /// Bytes of the body.
+    pub bytes: u64,
+    /// MD5 of the body.
+    pub md5: BodyMd5,
+}
+
+/// An object whose key an upload may write.
+#[derive(Clone, Debug)]
+pub struct OwnObject {
+    /// Its row.
+    pub id: i64,
+    /// Its key.
+    pub key: ObjectKey,
+    /// Bytes of the one body that the key is for.
+    pub bytes: u64,
+    /// Whether it is stored already.
+    pub stored: bool,
+}
+
+/// Which of these NarHashes the upload has planned.
+///
+/// # Errors
+/// When the query fails or a row cannot be read.
+pub async fn planned_nars(
+    tx: &Tx<'_>,
+    upload: i64,
+    hashes: &[NarHash],
+) -> Result<Vec<NarHash>, StoreError> {
+    let hashes: Vec<String> = hashes.iter().map(NarHash::nix32).collect();
+    let sql = "SELECT h.hash FROM unnest($2::text[]) AS h(hash) \
+               WHERE (SELECT true FROM upload_paths p WHERE p.upload = $1 AND p.nar_hash = h.hash \
+                      LIMIT 1)";
+    read_hashes(&tx.rows("look up planned NARs", sql, &[&upload, &hashes]).await?)
+}
+
+fn read_hashes(rows: &[tokio_postgres::Row]) -> Result<Vec<NarHash>, StoreError> {
+    let read = |row: &tokio_postgres::Row| {
+        let nix32: String = row.get(0);
+        read_text("a NarHash", &format!("sha256:{nix32}"))
+    };
+    rows.iter().map(read).collect()
+}
+
+/// Takes hold of NARs that are in the bucket already, the first stored of each hash; a condemned
+/// one is revived. Inside the gate. Answers which hashes were found.
+///
+/// # Errors
+/// When the query fails or a row cannot be read.
+pub async fn adopt_nars(
+    tx: &Tx<'_>,
+    upload: i64,
+    hashes: &[NarHash],
+) -> Result<Vec<NarHash>, StoreError> {
+    if hashes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let hashes: Vec<String> = hashes.iter().map(NarHash::nix32).collect();
+    read_hashes(&tx.rows("adopt NARs", ADOPT_NARS, &[&upload, &hashes]).await?)
+}
+
+/// Keys that this upload was given for the same bodies before: an expired URL is renewed, not
+/// given another key.
+///
+/// # Errors
+/// When the query fails or a row cannot be read.
+pub async fn own_nars(
+    tx: &Tx<'_>,
+    upload: i64,
+    nars: &[(NarHash, u64, BodyMd5)],
+) -> Result<Vec<OwnObject>, StoreError> {
+    let hashes: Vec<String> = nars.iter().map(|(hash, ..)| hash.nix32()).collect();
+    let bytes: Vec<i64> = nars.iter().map(|(_, bytes, _)| *bytes as i64).collect();
+    let md5: Vec<&[u8]> = nars.iter().map(|(.., md5)| md5.as_bytes().as_slice()).collect();
+    let rows = tx.rows("look up own NARs", OWN_NARS, &[&upload, &hashes, &bytes, &md5]).await?;
+    rows.iter().map(read_own).collect()
+}
+
+/// Makes rows for NARs with new random keys. Answers their ids, in order.
+///
+/// # Errors
+/// When the query fails.
+pub async fn insert_nars(
+    tx: &Tx<'_>,
+    upload: i64,
+    nars: &[NarRow],
+) -> Result<Vec<i64>, StoreError> {
+    let keys: Vec<String> = nars.iter().map(|nar| nar.key.to_string()).collect();
+    let bytes: Vec<i64> = nars.iter().map(|nar| nar.bytes as i64).collect();
+    let md5: Vec<&[u8]> = nars.iter().map(|nar| nar.md5.as_bytes().as_slice()).collect();
+    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 4] = [&upload, &keys, &bytes, &md5];
+    let rows = tx.rows("insert NARs", INSERT_NARS, &params).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Which of these paths the upload has planned work for, and with which contents.
+///
+/// # Errors
+/// When the query fails or a row cannot be read.
+pub async fn planned_listings(
+    tx: &Tx<'_>,
+    upload: i64,
+    paths: &[StorePathHash],
+) -> Result<Vec<(StorePathHash, NarHash)>, StoreError> {
+    let keys: Vec<String> =
+        paths.iter().map(|path| ObjectKey::NarInfo(*path).to_string()).collect();
+    let rows = tx.rows("look up planned listings", PLANNED_LISTINGS, &[&upload, &keys]).await?;
+    let read = |row: &tokio_postgres::Row| {
+        let hash: String = row.get(1);
+        let hash = read_text("a NarHash", &format!("sha256:{hash}"))?;
+        match read_text("a narinfo's key", row.get(0))? {
+            ObjectKey::NarInfo(path) => Ok((path, hash)),
+            other => Err(StoreError::Corrupt { what: "a narinfo", text: other.to_string() }),
+        }
+    };
+    rows.iter().map(read).collect()
+}
+
+/// Makes rows for listings that have none. Before the gate: it waits for others that insert the
+/// same keys.
+///
+/// # Errors
+/// When the query fails.
+pub async fn insert_listing_rows(tx: &Tx<'_>, listings: &[ListingRow]) -> Result<(), StoreError> {
+    let keys = listing_keys(listings);
+    tx.execute("insert listing rows", INSERT_LISTINGS, &[&keys]).await.map(drop)
+}
+
+fn listing_keys(listings: &[ListingRow]) -> Vec<String> {
+    listings.iter().map(|listing| ObjectKey::Listing(listing.path).to_string()).collect()
+}
+
+/// Makes this upload the writer of the listings that nobody else can write any more, and adopts
+/// those that are stored and of the same contents. Inside the gate; a listing that it does not
+/// answer is somebody else's at this moment.
+///
+/// # Errors
+/// When the query fails or a row cannot be read.
+pub async fn take_listings(
+    tx: &Tx<'_>,
+    upload: i64,
+    listings: &[ListingRow],
+) -> Result<Vec<OwnObject>, StoreError> {
+    let keys = listing_keys(listings);
+    let hashes: Vec<String> = listings.iter().map(|listing| listing.nar_hash.nix32()).collect();
+    let bytes: Vec<i64> = listings.iter().map(|listing| listing.bytes as i64).collect();
+    let md5: Vec<&[u8]> =
+        listings.iter().map(|listing| listing.md5.as_bytes().as_slice()).collect();
+    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
+        [&upload, &keys, &hashes, &bytes, &md5];
+    let rows = tx.rows("take listings", TAKE_LISTINGS, &params).await?;
+    rows.iter().map(read_own).collect()
+}
+
+/// Takes hold of objects and records for how long from now somebody may write each: to be
+/// committed before the URLs leave the server. Inside the gate.
+///
+/// # Errors
+/// When the query fails.
+pub async fn hold_and_write(
+    tx: &Tx<'_>,
+    upload: i64,
+    objects: &[(i64, Duration)],
+) -> Result<(), StoreError> {
+    let ids: Vec<i64> = objects.iter().map(|(id, _)| *id).collect();
+    let seconds: Vec<f64> = objects.iter().map(|(_, time)| time.as_secs_f64()).collect();
+    tx.execute("hold what may be written", HOLD_AND_WRITE, &[&upload, &ids, &seconds])
+        .await
+        .map(drop)
+}
+
+/// Those of `keys` that this upload may write. What is not answered is not its own.
+///
+/// # Errors
+/// When the query fails or a row cannot be read.
+pub async fn own_objects(
+    tx: &Tx<'_>,
+    upload: i64,
+    keys: &[ObjectKey],
+) -> Result<Vec<OwnObject>, StoreError> {
+    let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
+    let rows = tx.rows("look up own objects", OWN_OBJECTS, &[&upload, &keys]).await?;
+    rows.iter().map(read_own).collect()
+}
+
+fn read_own(row: &tokio_postgres::Row) -> Result<OwnObject, StoreError> {
+    Ok(OwnObject {
+        id: row.get("id"),
+        key: read_text("a key", row.get("key"))?,
+        bytes: row.get::<_, Option<i64>>("size").unwrap_or(0) as u64,
+        stored: row.get("stored"),
+    })
+}
+
+/// Notes that these objects are in the bucket, with the hashes of their bodies where there are
+/// any. What is stored already keeps what it has. Inside the gate, by an upload that holds them.
+///
+/// # Errors
+/// When the query fails.
+pub async fn mark_stored(
+    tx: &Tx<'_>,
+    objects: &[(i64, Option<FileHash>)],
+) -> Result<(), StoreError> {
+    if objects.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<i64> = objects.iter().map(|(id, _)| *id).collect();
+    let hashes: Vec<Option<&[u8]>> = objects
+        .iter()
+        .map(|(_, hash)| hash.as_ref().map(|hash| hash.as_bytes().as_slice()))
+        .collect();
+    tx.execute("mark as stored", MARK_STORED, &[&ids, &hashes]).await.map(drop)
+}
+
+/// Notes of which planned paths there can be no listing.
+///
+/// # Errors
+/// When the query fails.
+pub async fn mark_no_listing(
+    tx: &Tx<'_>,
+    upload: i64,
+    paths: &[StorePathHash],
+) -> Result<(), StoreError> {
+    if paths.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<String> =
+        paths.iter().map(|path| ObjectKey::NarInfo(*path).to_string()).collect();
+    tx.execute("mark as unlistable", MARK_NO_LISTING, &[&upload, &keys]).await.map(drop)
+}

@@ -1,0 +1,13 @@
+-- $1 keys, references first
+-- Looked for first: ON CONFLICT alone spends an id for each row that is there. Ids in the order given,
+-- rows in the order of keys: two plans that insert the same keys wait for each other in one order.
+WITH absent AS MATERIALIZED (
+  SELECT k.key, k.n FROM unnest($1::text[]) WITH ORDINALITY AS k(key, n)
+  WHERE (SELECT o.id FROM objects o WHERE o.key = k.key LIMIT 1) IS NULL
+  ORDER BY k.n
+), numbered AS MATERIALIZED (
+  SELECT key, nextval(pg_get_serial_sequence('objects', 'id')) AS id FROM absent
+)
+INSERT INTO objects (id, key, kind)
+SELECT id, key, 1 FROM numbered ORDER BY key COLLATE "C"
+ON CONFLICT (key) DO NOTHING

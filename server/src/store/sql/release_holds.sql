@@ -1,0 +1,21 @@
+-- $1 upload, $2 how many
+-- What is let go becomes a candidate unless it is a closure or something alive refers to it. Holds of
+-- other uploads do not count here: two that let go of one object at the same time would each see the
+-- other's hold, and nobody would remember the object. References have no cycles, so of whatever is
+-- garbage now, a top without live referrers is among the candidates, and the rest follows from it.
+WITH gone AS MATERIALIZED (
+  DELETE FROM holds h
+  WHERE h.upload = $1
+    AND h.object_id IN (SELECT object_id FROM holds WHERE upload = $1 ORDER BY object_id LIMIT $2)
+  RETURNING h.object_id
+), noted AS (
+  INSERT INTO candidates
+  SELECT g.object_id FROM gone g
+  WHERE (SELECT true FROM closures c WHERE c.object_id = g.object_id LIMIT 1) IS NULL
+    AND (SELECT true FROM refs r JOIN objects s ON s.id = r.src
+         WHERE r.dst = g.object_id AND s.condemned_at IS NULL
+         ORDER BY r.src DESC LIMIT 1) IS NULL
+  ORDER BY g.object_id            -- two releases of the same objects do not dead-lock
+  ON CONFLICT DO NOTHING
+)
+SELECT count(*) FROM gone

@@ -1,0 +1,25 @@
+-- $1 upload, $2 keys, $3 NarHashes that they describe, $4 bytes, $5 MD5s
+-- One writer and one body until nobody can write the key any more. What another upload has locked at
+-- this moment is its own.
+WITH k AS MATERIALIZED (
+  SELECT DISTINCT ON (key) *
+  FROM unnest($2::text[], $3::text[], $4::bigint[], $5::bytea[]) AS k(key, hash, bytes, md5)
+), l AS MATERIALIZED (
+  SELECT o.id, k.hash, k.bytes, k.md5, o.stored_at IS NOT NULL AS stored
+  FROM k JOIN objects o ON o.key = k.key
+  WHERE o.claimed_at IS NULL
+    AND CASE WHEN o.stored_at IS NOT NULL THEN o.describes = k.hash
+             ELSE o.writable_until IS NULL OR o.writable_until < now()
+                  OR (o.writer = $1 AND o.size = k.bytes AND o.md5 = k.md5 AND o.describes = k.hash)
+        END
+  ORDER BY o.id
+  FOR NO KEY UPDATE OF o SKIP LOCKED
+)
+UPDATE objects o
+SET condemned_at = NULL,
+    writer = CASE WHEN l.stored THEN o.writer ELSE $1 END,
+    size = CASE WHEN l.stored THEN o.size ELSE l.bytes END,
+    md5 = CASE WHEN l.stored THEN o.md5 ELSE l.md5 END,
+    describes = l.hash
+FROM l WHERE o.id = l.id
+RETURNING o.id, o.key, o.size, l.stored

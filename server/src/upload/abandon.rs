@@ -1,0 +1,52 @@
+//! `DELETE /api/v1/uploads/{id}`: giving up.
+
+use tracing::info;
+
+use super::{Caller, UploadError, Uploads, retry};
+use crate::store::{self, RELEASE_CHUNK, StoreError, UploadGone, UploadState};
+
+/// Gives an upload up: what only it held is garbage. Repeating it is no error.
+///
+/// # Errors
+/// When there is no such upload, or the database fails.
+pub async fn abandon(cx: &Uploads, caller: &Caller, id: &str) -> Result<(), UploadError> {
+    match retry(|| fail(cx, caller, id)).await {
+        Ok(upload) => {
+            release_all(cx, upload).await?;
+            info!("gave an upload up");
+            Ok(())
+        }
+        Err(UploadError::Store(StoreError::Upload(UploadGone::Failed))) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+async fn fail(cx: &Uploads, caller: &Caller, id: &str) -> Result<i64, UploadError> {
+    let mut connection = cx.store.connection().await?;
+    let tx = connection.begin().await?;
+    let upload = store::lock(&tx, id, &caller.0, std::time::Duration::ZERO).await?;
+    // What is committed stays committed.
+    if upload.state == UploadState::Open {
+        store::finish(&tx, upload.number, UploadState::Failed).await?;
+    }
+    tx.commit().await?;
+    Ok(upload.number)
+}
+
+/// Lets go of all that a finished upload holds, chunk by chunk. A crash in between leaves holds of
+/// an upload that is not open: garbage collection takes them up.
+pub(super) async fn release_all(cx: &Uploads, upload: i64) -> Result<(), UploadError> {
+    while retry(|| release_chunk(cx, upload)).await? == RELEASE_CHUNK {}
+    Ok(())
+}
+
+async fn release_chunk(cx: &Uploads, upload: i64) -> Result<usize, UploadError> {
+    let mut connection = cx.store.connection().await?;
+    let tx = connection.begin().await?;
+    // Inside the gate: whether something alive refers to an object must stay true until we are
+    // done, or nobody remembers that object.
+    tx.enter_gate().await?;
+    let released = store::release(&tx, upload).await?;
+    tx.commit().await?;
+    Ok(released)
+}

@@ -1,0 +1,121 @@
+//! Pushes, as the server sees them: plan, URLs, stored, commit.
+
+mod abandon;
+mod commit;
+mod plan;
+mod stored;
+mod urls;
+
+use std::time::Duration;
+
+use niks3_core::{narinfo::ComposeError, plan::PlanRefused, signing::SigningKey};
+use niks3_core::{object_key::ObjectKey, store_path::StoreDir};
+
+use crate::{
+    s3::{Bucket, S3Error},
+    store::{MAX_OPEN_UPLOADS, Store, StoreError},
+};
+
+pub use abandon::abandon;
+pub use commit::{CommitAnswer, commit};
+pub use plan::plan;
+pub use stored::stored;
+pub use urls::urls;
+
+/// How long an upload lives without any call, beyond the last URL that it was given. A client
+/// that packs one huge NAR is silent for a while.
+const IDLE_TIME: Duration = Duration::from_secs(60 * 60);
+
+/// What the calls of a push work with.
+pub struct Uploads {
+    /// The database.
+    pub store: Store,
+    /// The bucket.
+    pub bucket: Bucket,
+    /// Each signs every narinfo.
+    pub signing_keys: Vec<SigningKey>,
+    /// The one store directory that this cache is for.
+    pub store_dir: StoreDir,
+    /// How long clients' presigned URLs are good for.
+    pub url_lifetime: Duration,
+}
+
+/// Who calls. An upload belongs to the caller who opened it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller(pub String);
+
+/// Why a call of a push was not carried out. Messages are for the person who pushes, except where
+/// [`crate::error`] says otherwise.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    /// The plan is no closure, or too large.
+    #[error(transparent)]
+    Plan(#[from] PlanRefused),
+    /// A NAR that the plan does not need.
+    #[error("the upload's plan has no NAR {0} to send")]
+    NotPlanned(String),
+    /// A key that this upload was not given.
+    #[error("{0} is not a key that this upload was given")]
+    NotOwn(ObjectKey),
+    /// The same object twice in one call.
+    #[error("{0} is in the request twice")]
+    Twice(String),
+    /// Too many objects in one call.
+    #[error("the request names {count} objects, the limit is {limit}")]
+    TooMany {
+        /// How many.
+        count: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// A body that is too large for what it is.
+    #[error("{what} of {bytes} bytes is too large, the limit is {limit}")]
+    TooLarge {
+        /// What it is.
+        what: &'static str,
+        /// Its size.
+        bytes: u64,
+        /// How large it may be.
+        limit: u64,
+    },
+    /// A NAR was reported without the hash that its narinfo needs.
+    #[error("{0} was reported as stored without its FileHash")]
+    NoFileHash(ObjectKey),
+    /// Too many uploads are open.
+    #[error("there are {MAX_OPEN_UPLOADS} open uploads already; finish or give up some")]
+    TooManyOpen,
+    /// Committed before everything was sent.
+    #[error("{count} paths have no NAR in the bucket yet, {example} among them")]
+    Incomplete {
+        /// How many.
+        count: u64,
+        /// One of them.
+        example: String,
+    },
+    /// Something that was there at the plan is not any more.
+    #[error("the cache has changed since this upload was planned; plan it again")]
+    Stale,
+    /// A narinfo cannot be composed.
+    #[error(transparent)]
+    Compose(#[from] ComposeError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The bucket.
+    #[error(transparent)]
+    S3(#[from] S3Error),
+}
+
+impl UploadError {
+    fn is_transient(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_transient())
+    }
+}
+
+/// Runs a transaction again while it meets what passes.
+async fn retry<T, Fut>(transaction: impl FnMut() -> Fut) -> Result<T, UploadError>
+where
+    Fut: Future<Output = Result<T, UploadError>>,
+{
+    crate::store::retry(transaction, UploadError::is_transient).await
+}

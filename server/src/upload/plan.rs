@@ -1,0 +1,236 @@
+//! `POST /api/v1/uploads`: what of a closure is missing, and holding all of it until it is there.
+
+use std::collections::HashSet;
+
+use niks3_core::{
+    hash::NarHash,
+    object_key::{NarSuffix, ObjectKey},
+    store_path::StorePathHash,
+    wire::{KeptPath, OpenUpload, PlanRequest, PlanResponse, PlannedPath},
+};
+use tracing::info;
+
+use super::{Caller, IDLE_TIME, UploadError, Uploads, abandon::abandon, retry};
+use crate::store::{self, PathStatus, PlanRow, RELEASE_CHUNK, StoreError};
+
+/// Paths that one transaction takes hold of: no transaction is long.
+const CHUNK: usize = RELEASE_CHUNK;
+
+/// Plans a push. `order` lists the plan's paths references first, as [`niks3_core::plan::check`]
+/// answers it.
+///
+/// # Errors
+/// See [`UploadError`]. Nothing is kept of a plan that was refused.
+pub async fn plan(
+    cx: &Uploads,
+    caller: &Caller,
+    request: &PlanRequest,
+    order: &[u32],
+) -> Result<PlanResponse, UploadError> {
+    let hashes: Vec<StorePathHash> = request.paths.iter().map(|path| path.path.hash()).collect();
+    // One look without any lock: mostly everything is there, and then this is nearly all.
+    let status = store::status(&cx.store.connection().await?, &hashes).await?;
+    if is_complete(&status) && retry(|| commit_complete(cx, request)).await? {
+        info!(push.paths = request.paths.len(), "a push found everything in the cache");
+        let kept = request.paths.iter().zip(&status).enumerate();
+        let kept = kept.filter_map(|(index, (path, status))| kept_path(index, path, status));
+        return Ok(PlanResponse { kept: kept.collect(), ..PlanResponse::default() });
+    }
+    let id = random_id();
+    let opened = retry(|| open(cx, caller, &id)).await?;
+    match hold(cx, caller, &id, request, order).await {
+        Ok(mut response) => {
+            info!(
+                push.paths = request.paths.len(),
+                push.nars = response.nars.len(),
+                "opened an upload"
+            );
+            response.upload = Some(OpenUpload {
+                id,
+                expires_at: opened,
+                metadata_encoding: cx.bucket.metadata_encoding,
+            });
+            Ok(response)
+        }
+        Err(error) => {
+            // What it holds already is let go; if that fails too, it expires.
+            let _ = abandon(cx, caller, &id).await;
+            Err(error)
+        }
+    }
+}
+
+fn is_complete(status: &[PathStatus]) -> bool {
+    status.iter().all(|path| path.published && !path.claimed && !path.lacks_listing)
+}
+
+fn kept_path(index: usize, path: &PlannedPath, status: &PathStatus) -> Option<KeptPath> {
+    let nar_hash = status.nar_hash.filter(|hash| *hash != path.nar_hash)?;
+    Some(KeptPath { path: index as u32, nar_hash })
+}
+
+/// Commits the roots at once if all of them are published: a published narinfo's whole closure
+/// is in the cache, so nothing else needs a look. `false`: something went meanwhile.
+async fn commit_complete(cx: &Uploads, request: &PlanRequest) -> Result<bool, UploadError> {
+    let mut keys: Vec<ObjectKey> =
+        request.roots.iter().map(|root| root_key(request, *root)).collect();
+    keys.sort();
+    keys.dedup();
+    let mut connection = cx.store.connection().await?;
+    let tx = connection.begin().await?;
+    tx.enter_gate().await?;
+    let roots = store::roots(&tx, &keys).await?;
+    if let Some(claimed) = roots.claimed {
+        return Err(StoreError::Claimed(claimed).into());
+    }
+    if roots.published.len() < keys.len() {
+        return Ok(false);
+    }
+    store::revive(&tx, &roots.condemned).await?;
+    store::push_closures(&tx, &roots.published).await?;
+    tx.commit().await?;
+    Ok(true)
+}
+
+fn root_key(request: &PlanRequest, root: u32) -> ObjectKey {
+    ObjectKey::NarInfo(request.paths[root as usize].path.hash())
+}
+
+async fn open(cx: &Uploads, caller: &Caller, id: &str) -> Result<u64, UploadError> {
+    let mut connection = cx.store.connection().await?;
+    let tx = connection.begin().await?;
+    if store::count_open(&tx, &caller.0).await? >= store::MAX_OPEN_UPLOADS {
+        return Err(UploadError::TooManyOpen);
+    }
+    let upload = store::open(&tx, id, &caller.0, cx.url_lifetime + IDLE_TIME).await?;
+    tx.commit().await?;
+    Ok(upload.expires_at)
+}
+
+/// Takes hold of the whole closure, references first and chunk by chunk, and finds out what is
+/// missing. From a chunk's commit on, what is there of it stays.
+async fn hold(
+    cx: &Uploads,
+    caller: &Caller,
+    id: &str,
+    request: &PlanRequest,
+    order: &[u32],
+) -> Result<PlanResponse, UploadError> {
+    let mut response = PlanResponse::default();
+    let mut rows = vec![None; request.paths.len()];
+    let mut nars_seen: HashSet<NarHash> = HashSet::new();
+    for chunk in order.chunks(CHUNK) {
+        let held = retry(|| hold_chunk(cx, caller, id, request, chunk, &rows)).await?;
+        let adopted: HashSet<NarHash> = held.adopted.into_iter().collect();
+        for (index, (row, status)) in chunk.iter().zip(held.paths) {
+            let path = &request.paths[*index as usize];
+            rows[*index as usize] = Some(row);
+            response.kept.extend(kept_path(*index as usize, path, &status));
+            if may_list(path, &status) {
+                response.listings.push(*index);
+            }
+            let wanted = status.nar_hash.is_none() && !adopted.contains(&path.nar_hash);
+            if wanted && nars_seen.insert(path.nar_hash) {
+                response.nars.push(*index);
+            }
+        }
+    }
+    let roots: Vec<i64> = request.roots.iter().filter_map(|root| rows[*root as usize]).collect();
+    retry(|| set_roots(cx, caller, id, &roots)).await?;
+    Ok(response)
+}
+
+/// A listing is of use if it is of the contents that the path has, or will have.
+fn may_list(path: &PlannedPath, status: &PathStatus) -> bool {
+    status.lacks_listing && status.nar_hash.is_none_or(|hash| hash == path.nar_hash)
+}
+
+struct HeldChunk {
+    paths: Vec<(i64, PathStatus)>,
+    adopted: Vec<NarHash>,
+}
+
+async fn hold_chunk(
+    cx: &Uploads,
+    caller: &Caller,
+    id: &str,
+    request: &PlanRequest,
+    chunk: &[u32],
+    rows: &[Option<i64>],
+) -> Result<HeldChunk, UploadError> {
+    let planned = |index: &u32| &request.paths[*index as usize];
+    let hashes: Vec<StorePathHash> = chunk.iter().map(|index| planned(index).path.hash()).collect();
+    let mut connection = cx.store.connection().await?;
+    let tx = connection.begin().await?;
+    let upload = store::lock(&tx, id, &caller.0, cx.url_lifetime + IDLE_TIME).await?;
+    store::insert_narinfo_rows(&tx, &hashes).await?;
+    tx.enter_gate().await?;
+    let paths = store::hold_paths(&tx, upload.number, &hashes).await?;
+    let uncomposed: Vec<NarHash> = chunk
+        .iter()
+        .zip(&paths)
+        .filter(|(_, (_, status))| status.nar_hash.is_none())
+        .map(|(index, _)| planned(index).nar_hash)
+        .collect();
+    let adopted = store::adopt_nars(&tx, upload.number, &uncomposed).await?;
+
+    // References lie in this chunk or in one before it: both have rows by now.
+    let mut known = rows.to_vec();
+    for (index, (row, _)) in chunk.iter().zip(&paths) {
+        known[*index as usize] = Some(*row);
+    }
+    let work: Vec<PlanRow> = chunk
+        .iter()
+        .zip(&paths)
+        .filter(|(index, (_, status))| !status.published || may_list(planned(index), status))
+        .map(|(index, (row, _))| plan_row(request, *index, *row, &known))
+        .collect();
+    store::record_paths(&tx, upload.number, &work).await?;
+    tx.commit().await?;
+    Ok(HeldChunk { paths, adopted })
+}
+
+fn plan_row(request: &PlanRequest, index: u32, row: i64, known: &[Option<i64>]) -> PlanRow {
+    fn joined<T: ToString>(items: impl Iterator<Item = T>) -> String {
+        items.map(|item| item.to_string()).collect::<Vec<_>>().join(" ")
+    }
+    let path = &request.paths[index as usize];
+    let others = path.references.iter().filter(|to| **to != index);
+    PlanRow {
+        id: row,
+        store_path: path.path.to_string(),
+        nar_hash: path.nar_hash,
+        // Checked to fit when the plan was.
+        nar_size: path.nar_size as i64,
+        deriver: path.deriver.as_ref().map(ToString::to_string),
+        ca: path.ca.as_ref().map(ToString::to_string),
+        signatures: joined(path.signatures.iter()),
+        refs: others.filter_map(|to| known[*to as usize]).collect(),
+        ref_paths: joined(path.references.iter().map(|to| &request.paths[*to as usize].path)),
+    }
+}
+
+async fn set_roots(
+    cx: &Uploads,
+    caller: &Caller,
+    id: &str,
+    roots: &[i64],
+) -> Result<(), UploadError> {
+    let mut connection = cx.store.connection().await?;
+    let tx = connection.begin().await?;
+    let upload = store::lock(&tx, id, &caller.0, cx.url_lifetime + IDLE_TIME).await?;
+    store::set_roots(&tx, upload.number, roots).await?;
+    Ok(tx.commit().await?)
+}
+
+/// An upload's id: who knows it may go on with it, so it cannot be guessed.
+fn random_id() -> String {
+    random_suffix().to_string()
+}
+
+/// 120 random bits as 24 characters.
+pub(super) fn random_suffix() -> NarSuffix {
+    let mut bytes = [0; 24];
+    getrandom::fill(&mut bytes).expect("the operating system has randomness");
+    NarSuffix::from_random(bytes)
+}

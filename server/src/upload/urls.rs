@@ -1,0 +1,208 @@
+//! `POST /api/v1/uploads/{id}/urls`: presigned URLs, just in time.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use niks3_core::{
+    hash::{BodyMd5, NarHash},
+    limits::{MAX_LISTING_BYTES, MAX_OBJECTS_PER_CALL, MAX_PUT_BYTES, put_time},
+    object_key::ObjectKey,
+    store_path::StorePathHash,
+    wire::{ObjectSpec, PresignedUrl, UrlAnswer, UrlsRequest, UrlsResponse},
+};
+
+use super::{Caller, IDLE_TIME, UploadError, Uploads, plan::random_suffix, retry};
+use crate::{
+    s3::Body,
+    store::{self, ListingRow, NarRow, OwnObject, Tx, UploadGone, UploadState},
+};
+
+/// Answers what to do about each object: a URL, or why none is needed.
+///
+/// # Errors
+/// See [`UploadError`].
+pub async fn urls(
+    cx: &Uploads,
+    caller: &Caller,
+    id: &str,
+    request: &UrlsRequest,
+) -> Result<UrlsResponse, UploadError> {
+    check(&request.objects)?;
+    let granted = retry(|| grant(cx, caller, id, &request.objects)).await?;
+    // Presigned only now: that these keys may be written is committed.
+    let objects = request.objects.iter().map(|object| match granted.get(&name(object)) {
+        None => UrlAnswer::Busy,
+        Some(own) if own.stored => UrlAnswer::Stored,
+        Some(own) => {
+            let (bytes, md5) = body(object);
+            let put = cx.bucket.presign_put(&own.key, Body { bytes, md5 }, cx.url_lifetime);
+            let url = PresignedUrl(put.url.into());
+            UrlAnswer::Put { key: own.key.clone(), url, headers: put.headers }
+        }
+    });
+    Ok(UrlsResponse { objects: objects.collect() })
+}
+
+/// What an object is called before it has a key.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Name {
+    Nar(NarHash),
+    Listing(StorePathHash),
+}
+
+fn name(object: &ObjectSpec) -> Name {
+    match object {
+        ObjectSpec::Nar { nar_hash, .. } => Name::Nar(*nar_hash),
+        ObjectSpec::Listing { path, .. } => Name::Listing(*path),
+    }
+}
+
+fn body(object: &ObjectSpec) -> (u64, BodyMd5) {
+    match object {
+        ObjectSpec::Nar { bytes, md5, .. } | ObjectSpec::Listing { bytes, md5, .. } => {
+            (*bytes, *md5)
+        }
+    }
+}
+
+fn check(objects: &[ObjectSpec]) -> Result<(), UploadError> {
+    let (count, limit) = (objects.len(), MAX_OBJECTS_PER_CALL);
+    if count > limit {
+        return Err(UploadError::TooMany { count, limit });
+    }
+    let mut names = HashSet::new();
+    for object in objects {
+        let (what, limit, shown) = match object {
+            ObjectSpec::Nar { nar_hash, .. } => ("a NAR", MAX_PUT_BYTES, nar_hash.to_string()),
+            ObjectSpec::Listing { path, .. } => ("a listing", MAX_LISTING_BYTES, path.to_string()),
+        };
+        let (bytes, _) = body(object);
+        if bytes > limit {
+            return Err(UploadError::TooLarge { what, bytes, limit });
+        }
+        if !names.insert(name(object)) {
+            return Err(UploadError::Twice(shown));
+        }
+    }
+    Ok(())
+}
+
+/// In one transaction: whose keys these are, that the upload holds them, and until when somebody
+/// may write them.
+async fn grant(
+    cx: &Uploads,
+    caller: &Caller,
+    id: &str,
+    objects: &[ObjectSpec],
+) -> Result<HashMap<Name, OwnObject>, UploadError> {
+    let slowest = objects.iter().map(|object| put_time(body(object).0)).max().unwrap_or_default();
+    let mut connection = cx.store.connection().await?;
+    let tx = connection.begin().await?;
+    // Beyond every URL: an upload does not expire while somebody can still write for it.
+    let lifetime = cx.url_lifetime + slowest + IDLE_TIME;
+    let upload = store::lock(&tx, id, &caller.0, lifetime).await?;
+    if upload.state != UploadState::Open {
+        return Err(store::StoreError::from(UploadGone::Failed).into());
+    }
+    let listings = planned_listings(&tx, upload.number, objects).await?;
+    store::insert_listing_rows(&tx, &listings).await?;
+    tx.enter_gate().await?;
+
+    let mut granted = grant_nars(&tx, upload.number, objects).await?;
+    for own in store::take_listings(&tx, upload.number, &listings).await? {
+        if let ObjectKey::Listing(path) = own.key {
+            granted.insert(Name::Listing(path), own);
+        }
+    }
+    let writable = |own: &OwnObject| {
+        if own.stored { Duration::ZERO } else { cx.url_lifetime + put_time(own.bytes) }
+    };
+    // What was adopted is held already and has no row here to be written.
+    let held: Vec<_> = granted
+        .values()
+        .filter(|own| own.id != ADOPTED)
+        .map(|own| (own.id, writable(own)))
+        .collect();
+    store::hold_and_write(&tx, upload.number, &held).await?;
+    tx.commit().await?;
+    Ok(granted)
+}
+
+/// Stands for the row of a NAR that another upload has stored.
+const ADOPTED: i64 = 0;
+
+async fn grant_nars(
+    tx: &Tx<'_>,
+    upload: i64,
+    objects: &[ObjectSpec],
+) -> Result<HashMap<Name, OwnObject>, UploadError> {
+    let mut wanted: HashMap<NarHash, (u64, BodyMd5)> = HashMap::new();
+    for object in objects {
+        if let ObjectSpec::Nar { nar_hash, bytes, md5 } = object {
+            wanted.insert(*nar_hash, (*bytes, *md5));
+        }
+    }
+    let mut granted = HashMap::new();
+    if wanted.is_empty() {
+        return Ok(granted);
+    }
+    let hashes: Vec<NarHash> = wanted.keys().copied().collect();
+    let planned = store::planned_nars(tx, upload, &hashes).await?;
+    if let Some(stray) = hashes.iter().find(|hash| !planned.contains(hash)) {
+        return Err(UploadError::NotPlanned(stray.to_string()));
+    }
+    for hash in store::adopt_nars(tx, upload, &hashes).await? {
+        let (bytes, _) = wanted.remove(&hash).unwrap_or((0, BodyMd5::new([0; 16])));
+        let key = ObjectKey::Nar(hash, random_suffix());
+        granted.insert(Name::Nar(hash), OwnObject { id: ADOPTED, key, bytes, stored: true });
+    }
+    let bodies: Vec<_> = wanted.iter().map(|(hash, (bytes, md5))| (*hash, *bytes, *md5)).collect();
+    for own in store::own_nars(tx, upload, &bodies).await? {
+        if let ObjectKey::Nar(hash, _) = own.key {
+            wanted.remove(&hash);
+            granted.insert(Name::Nar(hash), own);
+        }
+    }
+    let new: Vec<NarRow> = wanted
+        .into_iter()
+        .map(|(nar_hash, (bytes, md5))| NarRow {
+            key: ObjectKey::Nar(nar_hash, random_suffix()),
+            nar_hash,
+            bytes,
+            md5,
+        })
+        .collect();
+    for (id, nar) in store::insert_nars(tx, upload, &new).await?.into_iter().zip(new) {
+        let own = OwnObject { id, key: nar.key, bytes: nar.bytes, stored: false };
+        granted.insert(Name::Nar(nar.nar_hash), own);
+    }
+    Ok(granted)
+}
+
+/// The listings that the upload has planned work for, with the contents that its plan says.
+async fn planned_listings(
+    tx: &Tx<'_>,
+    upload: i64,
+    objects: &[ObjectSpec],
+) -> Result<Vec<ListingRow>, UploadError> {
+    let paths: Vec<StorePathHash> = objects
+        .iter()
+        .filter_map(|object| match object {
+            ObjectSpec::Listing { path, .. } => Some(*path),
+            ObjectSpec::Nar { .. } => None,
+        })
+        .collect();
+    let planned: HashMap<StorePathHash, NarHash> =
+        store::planned_listings(tx, upload, &paths).await?.into_iter().collect();
+    let mut rows = Vec::with_capacity(paths.len());
+    for object in objects {
+        if let ObjectSpec::Listing { path, bytes, md5 } = object {
+            let nar_hash =
+                *planned.get(path).ok_or_else(|| UploadError::NotOwn(ObjectKey::Listing(*path)))?;
+            rows.push(ListingRow { path: *path, nar_hash, bytes: *bytes, md5: *md5 });
+        }
+    }
+    Ok(rows)
+}
