@@ -1,12 +1,13 @@
 //! An S3 server inside this process, on a folder: for `niks3-server dev` and for tests.
 //!
-//! The protocol is `s3s`, the files are `s3s-fs`; [`store`] stands between the two and keeps
+//! The protocol is `s3s`, the files are `s3s-fs`; `store` stands between the two and keeps
 //! what a cache relies on. Anyone may read an object, everything else is for the one key pair.
 //! Not meant for more than a trial: nothing is synced to the disk, and a listing reads all of
 //! the folder.
 //!
 //! `s3s` logs every error that it answers, a 404 included, as an error: see [`LOG_DIRECTIVES`].
 
+mod api;
 mod body;
 mod listing;
 mod locks;

@@ -1,4 +1,13 @@
-use super::*;
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    path::Path,
+    process::Stdio,
+};
+
+use tokio::process::Command;
+
+use super::{account::Account, *};
 
 /// Says to the copy of this test program that it is to be killed, and on which folder.
 const VICTIM_DATA_DIR: &str = "NIKS3_TEST_VICTIM_DATA_DIR";

@@ -9,8 +9,6 @@
 //! - What does not exist is answered with 404: a bucket, a folder in it, a finished upload.
 //! - A delete leaves nothing behind, and tells key by key what failed.
 //! - Keys in listings are encoded when that was asked for, and a page has 1000 at most.
-//!
-//! What is not here, such as copies, is answered with 501.
 
 use std::{
     fs::File,
@@ -26,7 +24,6 @@ use tokio::{fs, sync::Semaphore};
 use super::{
     EmbeddedS3Error, MAX_CONNECTIONS,
     body::{Check, Expected, Verdict},
-    listing,
     locks::Locks,
     names::{Names, UploadNames},
     parts,
@@ -34,21 +31,18 @@ use super::{
 
 /// Writes at once. Each connection has one, so none waits but for those whose client has gone.
 const MAX_WRITES: u32 = MAX_CONNECTIONS as u32;
-/// Keys in one DeleteObjects:
-/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html>
-const MAX_DELETES: usize = 1000;
 /// Parts of one upload: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>
 const MAX_PARTS: i32 = 10_000;
 
 /// The objects under one folder.
 #[derive(Clone)]
-pub(super) struct Store(Arc<Shared>);
+pub(super) struct Store(pub(super) Arc<Shared>);
 
-struct Shared {
-    files: FileSystem,
-    root: PathBuf,
+pub(super) struct Shared {
+    pub(super) files: FileSystem,
+    pub(super) root: PathBuf,
     /// By bucket and key. Writing: while files change their names. Reading: while they are opened.
-    keys: Locks,
+    pub(super) keys: Locks,
     /// By upload. Taken before a key's.
     uploads: Locks,
     writes: Arc<Semaphore>,
@@ -84,7 +78,7 @@ impl Store {
     ///   1. a client sends all of a body and hangs up
     ///   2. its connection is dropped, and with it whatever it was waiting for
     ///   3. the object is there, without the Content-Encoding that goes with it
-    async fn to_its_end<T: Send + 'static>(
+    pub(super) async fn to_its_end<T: Send + 'static>(
         &self,
         write: impl Future<Output = S3Result<T>> + Send + 'static,
     ) -> S3Result<T> {
@@ -100,11 +94,11 @@ impl Store {
 }
 
 impl Shared {
-    fn names(&self, bucket: &str, key: &str) -> Names {
+    pub(super) fn names(&self, bucket: &str, key: &str) -> Names {
         Names::new(&self.root, bucket, key)
     }
 
-    async fn check_bucket(&self, bucket: &str) -> S3Result<()> {
+    pub(super) async fn check_bucket(&self, bucket: &str) -> S3Result<()> {
         match fs::metadata(self.root.join(bucket)).await {
             Ok(metadata) if metadata.is_dir() => Ok(()),
             _ => Err(s3_error!(NoSuchBucket)),
@@ -112,7 +106,7 @@ impl Shared {
     }
 
     /// An object is a file: the `nar` of `nar/…` is none.
-    async fn check_object(&self, names: &Names, bucket: &str) -> S3Result<()> {
+    pub(super) async fn check_object(&self, names: &Names, bucket: &str) -> S3Result<()> {
         self.check_bucket(bucket).await?;
         if names.check().is_err() {
             return Err(s3_error!(NoSuchKey));
@@ -123,7 +117,7 @@ impl Shared {
         }
     }
 
-    async fn put(
+    pub(super) async fn put(
         &self,
         mut req: S3Request<PutObjectInput>,
     ) -> S3Result<S3Response<PutObjectOutput>> {
@@ -150,7 +144,7 @@ impl Shared {
         }
     }
 
-    async fn put_part(
+    pub(super) async fn put_part(
         &self,
         mut req: S3Request<UploadPartInput>,
     ) -> S3Result<S3Response<UploadPartOutput>> {
@@ -165,10 +159,17 @@ impl Shared {
         let expected = Expected::new(input.content_length, input.content_md5.as_deref())?;
         let lock = self.uploads.of(&input.upload_id);
         input.body = input.body.take().map(|body| check.body(body, expected, lock));
+        let (bucket, key) = (input.bucket.clone(), input.key.clone());
+        let upload_id = input.upload_id.clone();
         let result = self.files.upload_part(req).await;
         match (check.verdict(), result) {
             (Verdict::Refused(refusal), _) => Err(refusal),
             (Verdict::Accepted(_guard), Ok(response)) => {
+                // The upload may have ended while this part was on its way.
+                if let Err(gone) = self.upload(&bucket, &key, &upload_id).await {
+                    remove_file(&upload.part(number)).await.map_err(S3Error::internal_error)?;
+                    return Err(gone);
+                }
                 let etag = response.output.e_tag.as_ref().map_or("", ETag::value);
                 let path = upload.part_etag(number);
                 fs::write(path, etag).await.map_err(S3Error::internal_error)?;
@@ -178,7 +179,7 @@ impl Shared {
         }
     }
 
-    async fn complete(
+    pub(super) async fn complete(
         &self,
         req: S3Request<CompleteMultipartUploadInput>,
     ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
@@ -204,7 +205,7 @@ impl Shared {
         Ok(response)
     }
 
-    async fn abort(
+    pub(super) async fn abort(
         &self,
         req: S3Request<AbortMultipartUploadInput>,
     ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
@@ -215,7 +216,12 @@ impl Shared {
     }
 
     /// An upload that is under way, for just this object.
-    async fn upload(&self, bucket: &str, key: &str, upload_id: &str) -> S3Result<UploadNames> {
+    pub(super) async fn upload(
+        &self,
+        bucket: &str,
+        key: &str,
+        upload_id: &str,
+    ) -> S3Result<UploadNames> {
         let names = self.names(bucket, key);
         let upload = UploadNames::new(&self.root, upload_id);
         match upload.filter(|_| names.check_for_upload().is_ok()) {
@@ -226,7 +232,7 @@ impl Shared {
         }
     }
 
-    async fn delete(&self, bucket: &str, key: &str) -> io::Result<()> {
+    pub(super) async fn delete(&self, bucket: &str, key: &str) -> io::Result<()> {
         let names = self.names(bucket, key);
         if names.check().is_err() {
             return Ok(()); // There cannot be such an object.
@@ -253,160 +259,5 @@ async fn remove_file(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(()),
         result => result,
-    }
-}
-
-#[async_trait::async_trait]
-impl S3 for Store {
-    async fn create_bucket(
-        &self,
-        req: S3Request<CreateBucketInput>,
-    ) -> S3Result<S3Response<CreateBucketOutput>> {
-        self.0.files.create_bucket(req).await
-    }
-
-    async fn head_bucket(
-        &self,
-        req: S3Request<HeadBucketInput>,
-    ) -> S3Result<S3Response<HeadBucketOutput>> {
-        self.0.files.head_bucket(req).await
-    }
-
-    async fn list_buckets(
-        &self,
-        req: S3Request<ListBucketsInput>,
-    ) -> S3Result<S3Response<ListBucketsOutput>> {
-        self.0.files.list_buckets(req).await
-    }
-
-    async fn put_object(
-        &self,
-        req: S3Request<PutObjectInput>,
-    ) -> S3Result<S3Response<PutObjectOutput>> {
-        let store = self.clone();
-        self.to_its_end(async move { store.0.put(req).await }).await
-    }
-
-    async fn get_object(
-        &self,
-        req: S3Request<GetObjectInput>,
-    ) -> S3Result<S3Response<GetObjectOutput>> {
-        let (bucket, key) = (&req.input.bucket, &req.input.key);
-        let names = self.0.names(bucket, key);
-        // Until the file is open: what is renamed over it or deleted then is no longer read.
-        let _key = self.0.keys.of((bucket, key)).read_owned().await;
-        self.0.check_object(&names, bucket).await?;
-        self.0.files.get_object(req).await
-    }
-
-    async fn head_object(
-        &self,
-        req: S3Request<HeadObjectInput>,
-    ) -> S3Result<S3Response<HeadObjectOutput>> {
-        let (bucket, key) = (&req.input.bucket, &req.input.key);
-        let names = self.0.names(bucket, key);
-        let _key = self.0.keys.of((bucket, key)).read_owned().await;
-        self.0.check_object(&names, bucket).await?;
-        self.0.files.head_object(req).await
-    }
-
-    async fn delete_object(
-        &self,
-        req: S3Request<DeleteObjectInput>,
-    ) -> S3Result<S3Response<DeleteObjectOutput>> {
-        let store = self.clone();
-        self.to_its_end(async move {
-            let DeleteObjectInput { bucket, key, .. } = req.input;
-            store.0.check_bucket(&bucket).await?;
-            store.0.delete(&bucket, &key).await.map_err(S3Error::internal_error)?;
-            Ok(S3Response::new(DeleteObjectOutput::default()))
-        })
-        .await
-    }
-
-    async fn delete_objects(
-        &self,
-        req: S3Request<DeleteObjectsInput>,
-    ) -> S3Result<S3Response<DeleteObjectsOutput>> {
-        let store = self.clone();
-        self.to_its_end(async move {
-            let DeleteObjectsInput { bucket, delete, .. } = req.input;
-            store.0.check_bucket(&bucket).await?;
-            if delete.objects.len() > MAX_DELETES {
-                return Err(s3_error!(MalformedXML, "more than {MAX_DELETES} keys"));
-            }
-            let (mut deleted, mut errors) = (Vec::new(), Vec::new());
-            for ObjectIdentifier { key, .. } in delete.objects {
-                match store.0.delete(&bucket, &key).await {
-                    Ok(()) => deleted.push(DeletedObject { key: Some(key), ..Default::default() }),
-                    Err(error) => errors.push(Error {
-                        key: Some(key),
-                        code: Some("InternalError".to_owned()),
-                        message: Some(error.to_string()),
-                        ..Default::default()
-                    }),
-                }
-            }
-            let quiet = delete.quiet.unwrap_or(false);
-            Ok(S3Response::new(DeleteObjectsOutput {
-                deleted: (!quiet).then_some(deleted),
-                errors: Some(errors),
-                ..Default::default()
-            }))
-        })
-        .await
-    }
-
-    async fn list_objects_v2(
-        &self,
-        req: S3Request<ListObjectsV2Input>,
-    ) -> S3Result<S3Response<ListObjectsV2Output>> {
-        self.0.check_bucket(&req.input.bucket).await?;
-        listing::page(&self.0.files, req).await
-    }
-
-    async fn create_multipart_upload(
-        &self,
-        req: S3Request<CreateMultipartUploadInput>,
-    ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
-        let (bucket, key) = (&req.input.bucket, &req.input.key);
-        self.0.check_bucket(bucket).await?;
-        self.0.names(bucket, key).check_for_upload()?;
-        let store = self.clone();
-        self.to_its_end(async move { store.0.files.create_multipart_upload(req).await }).await
-    }
-
-    async fn upload_part(
-        &self,
-        req: S3Request<UploadPartInput>,
-    ) -> S3Result<S3Response<UploadPartOutput>> {
-        let store = self.clone();
-        self.to_its_end(async move { store.0.put_part(req).await }).await
-    }
-
-    async fn list_parts(
-        &self,
-        req: S3Request<ListPartsInput>,
-    ) -> S3Result<S3Response<ListPartsOutput>> {
-        let input = req.input;
-        let upload = self.0.upload(&input.bucket, &input.key, &input.upload_id).await?;
-        let stored = parts::stored(&self.0.root, &upload).await?;
-        Ok(S3Response::new(parts::page(input, stored)))
-    }
-
-    async fn complete_multipart_upload(
-        &self,
-        req: S3Request<CompleteMultipartUploadInput>,
-    ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
-        let store = self.clone();
-        self.to_its_end(async move { store.0.complete(req).await }).await
-    }
-
-    async fn abort_multipart_upload(
-        &self,
-        req: S3Request<AbortMultipartUploadInput>,
-    ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
-        let store = self.clone();
-        self.to_its_end(async move { store.0.abort(req).await }).await
     }
 }

@@ -1,0 +1,247 @@
+//! The server as typed calls, one method per endpoint.
+
+pub mod retry;
+mod token;
+
+use std::time::Duration;
+
+use backon::Retryable as _;
+use niks3_core::wire::{
+    CommitProgress, ErrorBody, PlanRequest, PlanResponse, StoredRequest, StoredResponse,
+    UrlsRequest, UrlsResponse,
+};
+use reqwest::{Client, Method, Response, StatusCode, header};
+use serde::{Serialize, de::DeserializeOwned};
+use url::Url;
+
+pub use token::{Token, TokenError, TokenSources};
+
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long one call may take. A plan of 100,000 paths takes the server some seconds, more where
+/// its database is slow; it answers 503 itself before it waits for long.
+const CALL_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Giving up is a courtesy: whoever pressed Ctrl-C does not wait for it.
+const ABANDON_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes of an error's body that are looked at.
+const MAX_ERROR_BYTES: usize = 16 * 1024;
+
+/// A niks3 server.
+pub struct Api {
+    base: Url,
+    token: Token,
+    http: Client,
+}
+
+/// How far a commit is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Commit {
+    /// Call again.
+    Going(CommitProgress),
+    /// The closures are in the cache.
+    Done,
+}
+
+/// A call that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// No HTTP client could be made.
+    #[error("cannot set up an HTTP client")]
+    Setup(#[source] reqwest::Error),
+    /// No answer.
+    #[error("cannot reach the niks3 server at {base}")]
+    Unreachable {
+        /// The server.
+        base: Url,
+        /// Why not.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// An answer of 400 or above, in the server's own words.
+    #[error("the niks3 server at {base} answered {status}: {message}")]
+    Refused {
+        /// The server.
+        base: Url,
+        /// Its status.
+        status: StatusCode,
+        /// Its sentence.
+        message: String,
+        /// After how long it wants to be asked again.
+        retry_after: Option<Duration>,
+    },
+    /// An answer that no niks3 server gives.
+    #[error("{base} answered {status}, and not as a niks3 server does")]
+    NotNiks3 {
+        /// What was asked.
+        base: Url,
+        /// Its status.
+        status: StatusCode,
+    },
+}
+
+impl ApiError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Setup(_) => Some("are the system's CA certificates installed?".to_owned()),
+            Self::Unreachable { .. } => {
+                Some("is the URL the niks3 server's, and does the server run?".to_owned())
+            }
+            Self::Refused { status: StatusCode::UNAUTHORIZED, .. } => Some(
+                "pass the server's token with --auth-token-path, NIKS3_AUTH_TOKEN_FILE or \
+                 NIKS3_AUTH_TOKEN"
+                    .to_owned(),
+            ),
+            Self::Refused { status, .. } if status.is_server_error() => {
+                Some("the server's log says more; pushing again goes on where this ended".to_owned())
+            }
+            Self::Refused { .. } => None,
+            Self::NotNiks3 { .. } => Some(
+                "give the URL of the niks3 server, not of the bucket that Nix reads from"
+                    .to_owned(),
+            ),
+        }
+    }
+}
+
+impl Api {
+    /// For the server at `base`.
+    ///
+    /// # Errors
+    /// When no HTTP client can be made, for lack of CA certificates most likely.
+    pub fn new(base: Url, token: Token) -> Result<Self, ApiError> {
+        let http = Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .user_agent(concat!("niks3/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(ApiError::Setup)?;
+        Ok(Self { base, token, http })
+    }
+
+    /// What of this closure is missing? See [`PlanResponse`].
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses the plan.
+    pub async fn plan(&self, plan: &PlanRequest) -> Result<PlanResponse, ApiError> {
+        self.json(&["uploads"], plan).await
+    }
+
+    /// URLs to send objects to.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses.
+    pub async fn urls(&self, upload: &str, want: &UrlsRequest) -> Result<UrlsResponse, ApiError> {
+        self.json(&["uploads", upload, "urls"], want).await
+    }
+
+    /// Reports what S3 has taken.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses.
+    pub async fn stored(
+        &self,
+        upload: &str,
+        done: &StoredRequest,
+    ) -> Result<StoredResponse, ApiError> {
+        self.json(&["uploads", upload, "stored"], done).await
+    }
+
+    /// Has the server publish; to be called until it is done.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses.
+    pub async fn commit(&self, upload: &str) -> Result<Commit, ApiError> {
+        let response =
+            self.call(Method::POST, &["uploads", upload, "commit"], Vec::new()).await?;
+        if response.status() == StatusCode::NO_CONTENT {
+            return Ok(Commit::Done);
+        }
+        self.decode(response).await.map(Commit::Going)
+    }
+
+    /// Gives an upload up. Tried once.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses; the upload then expires by itself.
+    pub async fn abandon(&self, upload: &str) -> Result<(), ApiError> {
+        let request = self.request(Method::DELETE, &["uploads", upload]).timeout(ABANDON_TIMEOUT);
+        let response = request.send().await.map_err(|source| self.unreachable(source))?;
+        self.checked(response).await.map(drop)
+    }
+
+    async fn json<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &impl Serialize,
+    ) -> Result<T, ApiError> {
+        // Serializing our own types to memory does not fail.
+        let body = serde_json::to_vec(body).unwrap_or_default();
+        let response = self.call(Method::POST, path, body).await?;
+        self.decode(response).await
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: Vec<u8>,
+    ) -> Result<Response, ApiError> {
+        let body = bytes::Bytes::from(body);
+        let attempt = || async {
+            let request = self.request(method.clone(), path).timeout(CALL_TIMEOUT);
+            let request = request.header(header::CONTENT_TYPE, "application/json");
+            let response = request.body(body.clone()).send().await;
+            self.checked(response.map_err(|source| self.unreachable(source))?).await
+        };
+        // Every call is safe to repeat: at worst a plan leaves an upload behind that expires.
+        attempt
+            .retry(retry::policy())
+            .when(retry::is_transient)
+            .adjust(|error, pause| retry::pause_after(error, pause))
+            .await
+    }
+
+    fn request(&self, method: Method, path: &[&str]) -> reqwest::RequestBuilder {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(["api", "v1"]).extend(path);
+        }
+        self.http.request(method, url).bearer_auth(self.token.reveal())
+    }
+
+    async fn checked(&self, response: Response) -> Result<Response, ApiError> {
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let retry_after = retry::retry_after(response.headers());
+        let body = retry::read_some(response, MAX_ERROR_BYTES).await;
+        let base = self.base.clone();
+        match serde_json::from_slice::<ErrorBody>(&body) {
+            Ok(ErrorBody { error: message }) => {
+                Err(ApiError::Refused { base, status, message, retry_after })
+            }
+            // A proxy in between answers in words of its own when the server is not there.
+            Err(_) if status.is_server_error() => {
+                let message = "without saying why".to_owned();
+                Err(ApiError::Refused { base, status, message, retry_after })
+            }
+            Err(_) => Err(ApiError::NotNiks3 { base, status }),
+        }
+    }
+
+    async fn decode<T: DeserializeOwned>(&self, response: Response) -> Result<T, ApiError> {
+        let status = response.status();
+        let body = response.bytes().await.map_err(|source| self.unreachable(source))?;
+        serde_json::from_slice(&body)
+            .map_err(|_| ApiError::NotNiks3 { base: self.base.clone(), status })
+    }
+
+    fn unreachable(&self, source: reqwest::Error) -> ApiError {
+        ApiError::Unreachable { base: self.base.clone(), source: source.without_url() }
+    }
+}

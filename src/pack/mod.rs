@@ -1,0 +1,396 @@
+//! A store path → its NAR, hashed, compressed and hashed again, with its listing, in one pass.
+//!
+//! All of it blocks; call it where that is fine. Memory does not follow the size of the NAR.
+
+mod tee;
+mod walk;
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, Seek as _},
+    path::{Path, PathBuf},
+    sync::atomic::AtomicBool,
+};
+
+use niks3_core::{
+    hash::{BodyMd5, FileHash, NarHash},
+    listing::Node,
+    store_path::StorePath,
+};
+use tempfile::{SpooledData, SpooledTempFile};
+
+use tee::{Count, FileTee, NarTee};
+use walk::{Contents, walk};
+
+/// Bytes of a compressed NAR that stay in memory. A larger one goes into a temporary file.
+pub const MAX_BODY_IN_MEMORY: usize = 8 * 1024 * 1024;
+
+/// Bytes that are hashed and compressed at once: the small pieces of a NAR are gathered first.
+const CHUNK_BYTES: usize = 128 * 1024;
+
+/// What Nix recorded of the path to be packed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// The path.
+    pub path: StorePath,
+    /// Hash of its NAR.
+    pub nar_hash: NarHash,
+    /// Bytes of its NAR.
+    pub nar_size: u64,
+}
+
+/// How to pack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PackOptions {
+    /// Of zstd, 1 to 19. The same contents give the same body at the same level.
+    pub level: i32,
+}
+
+/// A compressed NAR that is what Nix recorded.
+#[derive(Debug)]
+pub struct Packed {
+    /// The compressed NAR.
+    pub body: Body,
+    /// Its bytes.
+    pub bytes: u64,
+    /// Its SHA-256.
+    pub file_hash: FileHash,
+    /// Its MD5.
+    pub md5: BodyMd5,
+    /// The listing of the NAR.
+    pub listing: Listing,
+}
+
+/// Where a compressed NAR is kept until it is sent.
+#[derive(Debug)]
+pub enum Body {
+    /// Up to [`MAX_BODY_IN_MEMORY`].
+    Memory(Vec<u8>),
+    /// In the folder for temporary files, without a name there; at its beginning.
+    File(File),
+}
+
+/// The listing of a NAR, if it can have one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listing {
+    /// The `.ls` file.
+    Json(String),
+    /// There is none.
+    NotUtf8(NotUtf8),
+}
+
+/// A file whose name, or symlink whose target, is not UTF-8, so no JSON can hold it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotUtf8 {
+    /// Its path within the store path, as far as it can be read. Empty for the root itself.
+    pub name: String,
+}
+
+/// A path whose files are not those that Nix registered.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{path} is damaged: Nix recorded {recorded} ({recorded_bytes} bytes), its files hash to \
+     {actual} ({actual_bytes} bytes)"
+)]
+pub struct Damaged {
+    /// Which path.
+    pub path: StorePath,
+    /// The hash of the NAR in Nix's database.
+    pub recorded: NarHash,
+    /// Its size there.
+    pub recorded_bytes: u64,
+    /// The hash of the NAR as it is now.
+    pub actual: NarHash,
+    /// Its size now.
+    pub actual_bytes: u64,
+}
+
+/// Why a path was not packed.
+#[derive(Debug, thiserror::Error)]
+pub enum PackError {
+    /// The files are not those that Nix registered.
+    #[error(transparent)]
+    Damaged(Box<Damaged>),
+    /// Someone is writing to the store path.
+    #[error("{file:?} changed while it was read")]
+    Changed {
+        /// Which file.
+        file: PathBuf,
+    },
+    /// Not one of the three kinds that a NAR knows.
+    #[error("{file:?} is {kind}, which no NAR can hold")]
+    Unsupported {
+        /// Which file.
+        file: PathBuf,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// The file system said no.
+    #[error("cannot {what} {file:?}")]
+    Read {
+        /// Which file.
+        file: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// A tree that no NAR can hold: nested too deep, for one.
+    #[error("cannot put {file:?} into a NAR")]
+    Encode {
+        /// Where.
+        file: PathBuf,
+        /// Why not.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Compressing, or keeping what is compressed.
+    #[error("cannot keep the compressed NAR in memory or in {:?}", std::env::temp_dir())]
+    Write {
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The caller wants it no more.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl PackError {
+    /// What a person can do next.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Damaged(damaged) => Some(format!(
+                "`nix-store --verify-path` shows it; `nix store repair` mends {}",
+                damaged.path
+            )),
+            Self::Changed { .. } => {
+                Some("nothing should write to a store path: look what does".to_owned())
+            }
+            Self::Write { .. } => Some("TMPDIR names another folder for large NARs".to_owned()),
+            Self::Unsupported { .. }
+            | Self::Read { .. }
+            | Self::Encode { .. }
+            | Self::Cancelled => None,
+        }
+    }
+}
+
+/// Packs the files at `real_path`. `cancel` stops it soon, between two reads.
+///
+/// The body depends on the contents and the level alone.
+///
+/// # Errors
+/// When the files cannot be read, or are not what Nix recorded: then nothing is kept.
+pub fn pack(
+    real_path: &Path,
+    expected: &Expected,
+    options: &PackOptions,
+    cancel: &AtomicBool,
+) -> Result<Packed, PackError> {
+    let write = |source| PackError::Write { source };
+    let body = FileTee::new(SpooledTempFile::new(MAX_BODY_IN_MEMORY));
+    let mut zstd = zstd::Encoder::new(body, options.level).map_err(write)?;
+    zstd.include_checksum(true).map_err(write)?;
+    zstd.set_pledged_src_size(Some(expected.nar_size)).map_err(write)?;
+
+    let nar = BufWriter::with_capacity(CHUNK_BYTES, NarTee::new(zstd, expected.nar_size));
+    let (listing, nar) = walk(real_path, Contents::Read, Count::new(nar), cancel)?;
+    let nar = nar.into_inner().map_err(|error| write(error.into_error()))?;
+    let (zstd, actual, actual_bytes) = nar.finish();
+    let actual = NarHash::new(actual);
+    // Before zstd is finished, which would complain of a size that is not the pledged one.
+    if actual != expected.nar_hash || actual_bytes != expected.nar_size {
+        return Err(PackError::Damaged(Box::new(Damaged {
+            path: expected.path.clone(),
+            recorded: expected.nar_hash,
+            recorded_bytes: expected.nar_size,
+            actual,
+            actual_bytes,
+        })));
+    }
+    let (body, file_hash, md5, bytes) = zstd.finish().map_err(write)?.finish();
+    Ok(Packed {
+        body: Body::new(body).map_err(write)?,
+        bytes,
+        file_hash: FileHash::new(file_hash),
+        md5,
+        listing: Listing::new(listing),
+    })
+}
+
+/// The listing alone, of the NAR that the files at `real_path` would make. Reads no contents.
+///
+/// # Errors
+/// When a folder, a size or a symlink cannot be read.
+pub fn list(real_path: &Path, cancel: &AtomicBool) -> Result<Listing, PackError> {
+    let (listing, _) = walk(real_path, Contents::Skip, Count::new(io::sink()), cancel)?;
+    Ok(Listing::new(listing))
+}
+
+impl Body {
+    fn new(body: SpooledTempFile) -> io::Result<Self> {
+        Ok(match body.into_inner() {
+            SpooledData::InMemory(body) => Self::Memory(body.into_inner()),
+            SpooledData::OnDisk(mut file) => {
+                file.rewind()?;
+                Self::File(file)
+            }
+        })
+    }
+}
+
+impl Listing {
+    fn new(listing: Result<Node, NotUtf8>) -> Self {
+        match listing {
+            Ok(root) => Self::Json(root.to_json()),
+            Err(not_utf8) => Self::NotUtf8(not_utf8),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{ffi::OsStr, fs, io::Read as _, os::unix::ffi::OsStrExt as _};
+
+    use sha2::{Digest as _, Sha256};
+
+    use super::*;
+
+    /// What Nix would have recorded of `path`, by nix-archive's own walk.
+    fn recorded(path: &Path) -> Expected {
+        let nar = nix_archive::nar::hash_path(path, nix_archive::nar::CaseHack::native()).unwrap();
+        Expected {
+            path: "00000000000000000000000000000000-a".parse().unwrap(),
+            nar_hash: NarHash::new(nar.sha256),
+            nar_size: nar.size,
+        }
+    }
+
+    fn packed(path: &Path, expected: &Expected) -> Result<Packed, PackError> {
+        pack(path, expected, &PackOptions { level: 3 }, &AtomicBool::new(false))
+    }
+
+    fn bytes(body: Body) -> Vec<u8> {
+        match body {
+            Body::Memory(bytes) => bytes,
+            Body::File(mut file) => {
+                let mut bytes = Vec::new();
+                file.read_to_end(&mut bytes).unwrap();
+                bytes
+            }
+        }
+    }
+
+    /// Bytes that do not compress, the same ones each time.
+    fn noise(bytes: usize) -> Vec<u8> {
+        let blocks = (0..bytes.div_ceil(32) as u64).map(|n| Sha256::digest(n.to_le_bytes()));
+        let mut noise: Vec<u8> = blocks.flatten().collect();
+        noise.truncate(bytes);
+        noise
+    }
+
+    #[test]
+    fn the_body_is_the_nar_and_its_hashes_are_those_of_the_body() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("empty"), "").unwrap();
+        fs::write(folder.path().join("noise"), noise(700_000)).unwrap();
+        let expected = recorded(folder.path());
+        let first = packed(folder.path(), &expected).unwrap();
+        let again = packed(folder.path(), &expected).unwrap();
+        assert_eq!(
+            (first.bytes, first.file_hash, first.md5),
+            (again.bytes, again.file_hash, again.md5)
+        );
+        let (length, file_hash, md5) = (first.bytes, first.file_hash, first.md5);
+        let body = bytes(first.body);
+        assert_eq!(body.len() as u64, length);
+        assert_eq!(FileHash::new(Sha256::digest(&body).into()), file_hash);
+        assert_eq!(BodyMd5::new(md5::Md5::digest(&body).into()), md5);
+        let mut nar = Vec::new();
+        let native = nix_archive::nar::CaseHack::native();
+        nix_archive::nar::encode_path(&mut nar, folder.path(), native).unwrap();
+        assert_eq!(zstd::decode_all(body.as_slice()).unwrap(), nar);
+        // The frame says its size, and has a checksum (bit 2 of the descriptor): RFC 8878, 3.1.1.
+        assert_eq!(zstd::zstd_safe::get_frame_content_size(&body).unwrap(), Some(nar.len() as u64));
+        assert_ne!(body[4] & 4, 0);
+    }
+
+    #[test]
+    fn a_large_body_is_in_a_file_and_a_small_one_in_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("noise");
+        fs::write(&file, noise(MAX_BODY_IN_MEMORY - 1000)).unwrap();
+        let small = packed(&file, &recorded(&file)).unwrap();
+        assert!(matches!(&small.body, Body::Memory(body) if body.len() as u64 == small.bytes));
+        fs::write(&file, noise(MAX_BODY_IN_MEMORY + 1000)).unwrap();
+        let large = packed(&file, &recorded(&file)).unwrap();
+        assert!(matches!(large.body, Body::File(_)));
+        let body = bytes(large.body);
+        assert_eq!(FileHash::new(Sha256::digest(&body).into()), large.file_hash);
+    }
+
+    #[test]
+    fn the_listing_alone_is_the_one_of_packing() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("a/b/empty")).unwrap();
+        fs::write(folder.path().join("a/b.txt"), noise(300_001)).unwrap();
+        fs::write(folder.path().join("a/x"), "").unwrap();
+        std::os::unix::fs::symlink("nowhere", folder.path().join("link")).unwrap();
+        let packed = packed(folder.path(), &recorded(folder.path())).unwrap();
+        assert!(matches!(packed.listing, Listing::Json(_)));
+        assert_eq!(list(folder.path(), &AtomicBool::new(false)).unwrap(), packed.listing);
+    }
+
+    #[test]
+    fn a_name_that_is_not_utf8_is_packed_but_not_listed() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("sub")).unwrap();
+        fs::write(folder.path().join("sub").join(OsStr::from_bytes(b"latin1-\xe4")), "x").unwrap();
+        let result = packed(folder.path(), &recorded(folder.path())).unwrap();
+        let name = "sub/latin1-\u{fffd}".to_owned();
+        assert_eq!(result.listing, Listing::NotUtf8(NotUtf8 { name }));
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(OsStr::from_bytes(b"\xff"), &link).unwrap();
+        let result = packed(&link, &recorded(&link)).unwrap();
+        assert_eq!(result.listing, Listing::NotUtf8(NotUtf8 { name: String::new() }));
+    }
+
+    #[test]
+    fn a_path_that_is_not_what_nix_recorded_is_refused_with_both_hashes() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        for (before, after) in
+            [("same size", "size same"), ("short", "much longer than that"), ("longer", "")]
+        {
+            fs::write(&file, before).unwrap();
+            let expected = recorded(&file);
+            fs::write(&file, after).unwrap();
+            let now = recorded(&file);
+            let error = packed(&file, &expected).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "00000000000000000000000000000000-a is damaged: Nix recorded {} ({} bytes), \
+                     its files hash to {} ({} bytes)",
+                    expected.nar_hash, expected.nar_size, now.nar_hash, now.nar_size
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_gone_and_a_cancelled_one_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let expected = recorded(folder.path());
+        let gone = folder.path().join("gone");
+        let error = packed(&gone, &expected).unwrap_err();
+        let PackError::Read { file, source, .. } = &error else { panic!("{error}") };
+        assert_eq!((file, source.kind()), (&gone, io::ErrorKind::NotFound));
+        let options = PackOptions { level: 3 };
+        let error = pack(folder.path(), &expected, &options, &AtomicBool::new(true)).unwrap_err();
+        assert!(matches!(error, PackError::Cancelled));
+    }
+}

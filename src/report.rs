@@ -1,0 +1,112 @@
+//! An error as a person sees it: what failed, why, what to do; and the exit code for programs.
+
+use std::{error::Error as _, process::ExitCode};
+
+use niks3_core::flags::FlagError;
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    api::{ApiError, retry},
+    commands::CommandError,
+    push::PushError,
+};
+
+/// Exit codes, as `--help` lists them.
+mod code {
+    pub(super) const FAILED: u8 = 1;
+    pub(super) const USAGE: u8 = 2;
+    pub(super) const UNREACHABLE: u8 = 3;
+    pub(super) const REFUSED: u8 = 4;
+    pub(super) const STORE: u8 = 5;
+    pub(super) const INTERRUPTED: u8 = 130;
+}
+
+/// Prints why a command failed, with its causes and what to do.
+#[must_use]
+pub fn show(error: &CommandError) -> ExitCode {
+    eprintln!("error: {error}");
+    let mut cause = error.source();
+    let mut last = error.to_string();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // Some libraries repeat their cause's words.
+        if !last.contains(&text) {
+            eprintln!("  because {text}");
+        }
+        last = text;
+        cause = error.source();
+    }
+    if let Some(hint) = hint(error) {
+        eprintln!("hint: {hint}");
+    }
+    ExitCode::from(exit_code(error))
+}
+
+/// Prints which flag is wrong.
+#[must_use]
+pub fn show_usage(error: &FlagError) -> ExitCode {
+    eprintln!("error: {error}");
+    ExitCode::from(code::USAGE)
+}
+
+/// Logs to standard error what `RUST_LOG` asks for; without it, warnings only.
+pub fn start_log() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second start, as tests make, is no error.
+    let _ = log.without_time().try_init();
+}
+
+fn hint(error: &CommandError) -> Option<String> {
+    match error {
+        CommandError::Token(error) => error.hint(),
+        CommandError::Api(error) => error.hint(),
+        CommandError::Store(error) => error.hint(),
+        CommandError::Installable(error) => error.hint(),
+        CommandError::Push(error) => push_hint(error),
+        CommandError::Start(_) | CommandError::Stdin(_) | CommandError::Nothing => None,
+    }
+}
+
+fn push_hint(error: &PushError) -> Option<String> {
+    match error {
+        PushError::Store(error) => error.hint(),
+        PushError::Api(error) => error.hint(),
+        PushError::SharedApi(error) => error.hint(),
+        PushError::Pack { source, .. } => source.hint(),
+        PushError::Send { source, .. } => source.hint(),
+        PushError::Lost { .. } => Some("push again: what is there is not sent again".to_owned()),
+        PushError::Interrupted => {
+            Some("nothing of this push is committed; what was sent is used by the next".to_owned())
+        }
+        PushError::Task(_) => None,
+    }
+}
+
+fn exit_code(error: &CommandError) -> u8 {
+    match error {
+        CommandError::Token(_) => code::USAGE,
+        CommandError::Api(error) => api_code(error),
+        CommandError::Store(_) | CommandError::Installable(_) => code::STORE,
+        CommandError::Start(_) | CommandError::Stdin(_) | CommandError::Nothing => code::FAILED,
+        CommandError::Push(error) => match error {
+            PushError::Store(_) | PushError::Pack { .. } => code::STORE,
+            PushError::Api(error) => api_code(error),
+            PushError::SharedApi(error) => api_code(error),
+            PushError::Send { .. } | PushError::Lost { .. } => code::UNREACHABLE,
+            PushError::Interrupted => code::INTERRUPTED,
+            PushError::Task(_) => code::FAILED,
+        },
+    }
+}
+
+fn api_code(error: &ApiError) -> u8 {
+    match error {
+        ApiError::Setup(_) => code::FAILED,
+        ApiError::Unreachable { .. } => code::UNREACHABLE,
+        ApiError::Refused { status, .. } if retry::is_transient_status(*status) => {
+            code::UNREACHABLE
+        }
+        ApiError::Refused { .. } | ApiError::NotNiks3 { .. } => code::REFUSED,
+    }
+}
