@@ -3,6 +3,8 @@
 //! Nix is the one in `NIKS3_TEST_NIX` (folders of programs, separated by colons), else every
 //! `/opt/nix-*/bin`, else that of `PATH`. Without any, the tests that need one fail.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
@@ -14,6 +16,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::Command,
+    slice::from_ref,
     sync::atomic::AtomicBool,
 };
 
@@ -150,7 +153,7 @@ fn a_packed_path_has_the_nar_and_the_listing_that_nix_made_of_it() {
         let folder = tempfile::tempdir().unwrap();
         let restored = folder.path().join("restored");
         let native = nix_archive::nar::CaseHack::native();
-        nix_archive::nar::restore(&mut nar.as_slice(), &restored, native).unwrap();
+        nix_archive::nar::restore(nar.as_slice(), &restored, native).unwrap();
 
         let expected = Expected {
             path: fields["StorePath"].strip_prefix("/nix/store/").unwrap().parse().unwrap(),
@@ -323,16 +326,16 @@ fn a_flake_a_link_and_a_derivation_lead_to_the_paths_that_nix_built() {
 
         let store = Store::open(nix.settings.clone()).unwrap();
         assert_eq!(store.why_not_database(), None);
-        let out = resolve(&store, &[reference.clone()], Want::Outputs).unwrap().remove(0);
-        let drv = resolve(&store, &[reference], Want::Derivation).unwrap().remove(0);
+        let out = resolve(&store, from_ref(&reference), Want::Outputs).unwrap().remove(0);
+        let drv = resolve(&store, from_ref(&reference), Want::Derivation).unwrap().remove(0);
         let absolute = |path: &StorePath| path.absolute(&nix.settings.store_dir);
         let link = nix.folder.path().join("result");
         symlink(absolute(&out), &link).unwrap();
         let link = link.to_str().unwrap().to_owned();
         let one = |text: &str, want| resolve(&store, &[text.to_owned()], want).unwrap();
-        assert_eq!(one(&link, Want::Outputs), [out.clone()]);
-        assert_eq!(one(&link, Want::Derivation), [drv.clone()]);
-        assert_eq!(one(&absolute(&drv), Want::Derivation), [drv.clone()]);
+        assert_eq!(one(&link, Want::Outputs), *from_ref(&out));
+        assert_eq!(one(&link, Want::Derivation), *from_ref(&drv));
+        assert_eq!(one(&absolute(&drv), Want::Derivation), *from_ref(&drv));
         let both = one(&absolute(&drv), Want::Outputs);
         assert_eq!(both, one(&absolute(&drv), Want::Outputs));
         assert_eq!(both.iter().map(StorePath::name).collect::<Vec<_>>(), ["two-dev", "two"]);
@@ -367,8 +370,8 @@ fn asking_nix_gives_the_same_answers_as_the_database() {
         assert_eq!(by_nix.closure(&all).unwrap(), closure);
         for path in &all {
             assert_eq!(
-                by_nix.closure(std::slice::from_ref(path)).unwrap(),
-                store.closure(std::slice::from_ref(path)).unwrap()
+                by_nix.closure(from_ref(path)).unwrap(),
+                store.closure(from_ref(path)).unwrap()
             );
         }
         let drv = all.iter().find(|path| path.is_derivation()).unwrap();
@@ -383,10 +386,10 @@ fn asking_nix_gives_the_same_answers_as_the_database() {
         let out = outputs.iter().find(|path| path.name() == "two").unwrap();
         let absolute = out.absolute(&nix.settings.store_dir);
         nix.run("nix-store", &[OsStr::new("--delete"), OsStr::new(&absolute)]);
-        assert_eq!(by_nix.outputs_of(drv).unwrap(), [dev.clone()]);
-        assert_eq!(store.outputs_of(drv).unwrap(), [dev.clone()]);
+        assert_eq!(by_nix.outputs_of(drv).unwrap(), *from_ref(dev));
+        assert_eq!(store.outputs_of(drv).unwrap(), *from_ref(dev));
         for store in [&store, &by_nix] {
-            let error = store.closure(std::slice::from_ref(out)).unwrap_err();
+            let error = store.closure(from_ref(out)).unwrap_err();
             let mut text = error.to_string();
             if let Some(cause) = std::error::Error::source(&error) {
                 text.push_str(&cause.to_string());

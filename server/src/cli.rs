@@ -132,6 +132,7 @@ async fn serve_until_told(config: Config) -> Result<(), CommandError> {
     let listener = TcpListener::bind(address).await.map_err(|source| {
         CommandError::Server(ServerError::Listen { address: address.to_string(), source })
     })?;
+    let address = listener.local_addr().unwrap_or(address);
     info!(http.address = %address, "listening");
     Ok(serve(config, listener, shutdown).await?)
 }

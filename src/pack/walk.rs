@@ -32,7 +32,7 @@ const READ_BYTES: usize = 256 * 1024;
 const CASE_HACK: &[u8] = b"~nix~case~hack~";
 
 /// What to do about the contents of files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(super) enum Contents {
     /// They are read.
     Read,
@@ -167,21 +167,28 @@ impl<W: Write> Walk<'_, W> {
         file: &CString,
         name: Option<&[u8]>,
     ) -> Result<Regular, PackError> {
-        // A pipe that took the file's place would keep us waiting without NONBLOCK.
-        let opened = self.open(folder, file, OFlags::NONBLOCK | OFlags::NOCTTY)?;
-        let stat = rustix::fs::fstat(&opened).map_err(|error| self.failed("look at", error))?;
+        let (opened, stat) = match self.contents {
+            Contents::Read => {
+                // A pipe that took the file's place would keep us waiting without NONBLOCK.
+                let opened = self.open(folder, file, OFlags::NONBLOCK | OFlags::NOCTTY)?;
+                let stat = rustix::fs::fstat(&opened);
+                (Some(opened), stat)
+            }
+            Contents::Skip => (None, rustix::fs::statat(folder, file, AtFlags::SYMLINK_NOFOLLOW)),
+        };
+        let stat = stat.map_err(|error| self.failed("look at", error))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(PackError::Changed { file: self.path.clone() });
         }
         let executable = Mode::from_raw_mode(stat.st_mode).contains(Mode::XUSR);
-        let size = stat.st_size as u64;
-        self.file(opened, name, executable, size)
+        self.file(opened.as_ref(), name, executable, stat.st_size as u64)
     }
 
-    /// Writes the file `opened`, of which it is known that it has `size` bytes.
+    /// Writes the file `opened`, of which it is known that it has `size` bytes. Without one, its
+    /// contents are skipped.
     fn file(
         &mut self,
-        opened: OwnedFd,
+        opened: Option<&OwnedFd>,
         name: Option<&[u8]>,
         executable: bool,
         size: u64,
@@ -195,12 +202,12 @@ impl<W: Write> Walk<'_, W> {
                 return Err(PackError::Cancelled);
             }
             let wanted = self.buffer.len().min(usize::try_from(rest).unwrap_or(usize::MAX));
-            let filled = match self.contents {
-                Contents::Skip => wanted,
+            let filled = match opened {
+                None => wanted,
                 // One byte more than there should be, so that growth is seen without another read.
-                Contents::Read => {
+                Some(opened) => {
                     let wanted = self.buffer.len().min(wanted.saturating_add(1));
-                    fill(&opened, &mut self.buffer[..wanted], rest).map_err(|error| {
+                    fill(opened, &mut self.buffer[..wanted], rest).map_err(|error| {
                         let (file, source) = (self.path.clone(), error.into());
                         PackError::Read { file, what: "read", source }
                     })?
@@ -212,7 +219,7 @@ impl<W: Write> Walk<'_, W> {
             into.write_all(&self.buffer[..filled]).map_err(|source| PackError::Write { source })?;
             rest -= filled as u64;
             // A full buffer tells nothing about what comes after it.
-            if rest == 0 && (self.contents == Contents::Skip || filled < self.buffer.len()) {
+            if rest == 0 && (opened.is_none() || filled < self.buffer.len()) {
                 break;
             }
         }
@@ -335,7 +342,8 @@ mod tests {
             root_bytes: 0,
             not_utf8: None,
         };
-        walk.file(file.reopen().unwrap().into(), None, false, size)
+        let opened = file.reopen().unwrap().into();
+        walk.file(Some(&opened), None, false, size)
     }
 
     #[test]

@@ -1,0 +1,21 @@
+//! End to end: the real programs, a real PostgreSQL, a real S3 server and real Nix.
+//!
+//! What is used is chosen by the environment; `scripts/test` sets it:
+//! - `NIKS3_TEST_NIX`: folders with Nix's programs, between colons; else `nix` on `PATH`.
+//! - `NIKS3_TEST_S3_ENDPOINT`, `_REGION`, `_ACCESS_KEY`, `_SECRET_KEY`: another S3 server than the
+//!   embedded one.
+//! - `NIKS3_TEST_SEED`, `NIKS3_TEST_ROUNDS`: for what is random. The seed is always printed.
+//! - `NIKS3_TEST_SHARED_FIXTURE`: a further `.nix` file to push all of.
+//! - `NIKS3_TEST_LONG`: the sizes of the long profile.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod cli;
+mod hostile;
+mod kill;
+mod parity;
+mod races;
+mod reads;
+mod refused;
+mod scale;
+mod server;
+mod support;

@@ -1,0 +1,181 @@
+//! What the tests are told with: a cache of their own, stores, and ways to look inside.
+
+mod bucket;
+mod nix;
+mod parts;
+mod server;
+mod trees;
+
+use std::{path::Path, process::Output};
+
+use serde_json::Value;
+use tokio::process::Command;
+
+pub use bucket::{Bucket, fields};
+pub use nix::{Nix, NixStore, fixture, shared_store};
+pub use parts::{TOKEN, connect, create_database, http};
+pub use server::{SIGNING_KEY, Server, ServerOptions, arguments, program};
+pub use trees::assert_same_tree;
+
+/// A cache of one test: a database, a bucket and a server, all its own.
+pub struct TestCache {
+    pub server: Server,
+    pub bucket: Bucket,
+    pub database: String,
+    /// Removed with the cache.
+    pub dir: tempfile::TempDir,
+}
+
+impl TestCache {
+    pub async fn start() -> Self {
+        Self::start_with(ServerOptions::default()).await
+    }
+
+    pub async fn start_with(options: ServerOptions) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let database = parts::create_database().await;
+        let bucket = Bucket::create().await;
+        let server = Server::start(dir.path(), &database, bucket.name(), options).await;
+        Self { server, bucket, database, dir }
+    }
+
+    /// Runs `niks3 push` on paths of a store.
+    pub async fn push(&self, store: &NixStore, paths: &[String]) -> Run {
+        self.client(store, "push", paths).await
+    }
+
+    /// Runs a command of the client with this cache's server and token.
+    pub async fn client(&self, store: &NixStore, command: &str, args: &[String]) -> Run {
+        let output = self.command(store, command, args).output().await.unwrap();
+        Run::new(output)
+    }
+
+    /// The same, not yet started.
+    pub fn command(&self, store: &NixStore, command: &str, args: &[String]) -> Command {
+        let mut program = client(store);
+        let url = if command == "copy" { "--to" } else { "--server-url" };
+        program.arg(command).args([url, &self.server.url(), "--store", &store.root()]).args(args);
+        program.env("NIKS3_AUTH_TOKEN", TOKEN);
+        program
+    }
+
+    /// A call of the API, by hand.
+    pub async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> (u16, Value) {
+        let url = format!("{}/api/v1/{path}", self.server.url());
+        let request = parts::http().post(url).bearer_auth(TOKEN).body(body);
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        (status, serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or_default())
+    }
+
+    /// A connection to the cache's database, to look or to meddle.
+    pub async fn sql(&self) -> tokio_postgres::Client {
+        parts::connect(&self.database).await
+    }
+
+    /// One number from the database.
+    pub async fn count(&self, sql: &str) -> i64 {
+        self.sql().await.query_one(sql, &[]).await.unwrap().get(0)
+    }
+
+    /// Every narinfo in the bucket can be realised: its NAR is there and is what it says, and so
+    /// are the narinfos of its references.
+    pub async fn assert_consistent(&self) {
+        self.bucket.assert_consistent().await;
+        // What the database takes for published is there too.
+        let client = self.sql().await;
+        let stored = "SELECT key FROM objects WHERE stored_at IS NOT NULL AND kind IN (1, 2)";
+        let there = self.bucket.keys().await;
+        for row in client.query(stored, &[]).await.unwrap() {
+            let key: String = row.get(0);
+            assert!(there.contains(&key), "{key} is stored says the database, and is not there");
+        }
+    }
+}
+
+/// The client with an empty environment, set to a store.
+pub fn client(store: &NixStore) -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_niks3"));
+    program.env_clear().env("PATH", store.nix.path()).env("HOME", store.dir.path());
+    program.env("NIX_CONF_DIR", store.dir.path());
+    program.kill_on_drop(true);
+    program
+}
+
+/// How a program ended.
+#[derive(Debug)]
+pub struct Run {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Run {
+    fn new(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// It ended well.
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        assert_eq!(self.code, Some(0), "{}{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// It ended with this code, and said all of these.
+    #[track_caller]
+    pub fn failed(self, code: i32, parts: &[&str]) -> Self {
+        assert_eq!(self.code, Some(code), "{}{}", self.stdout, self.stderr);
+        for part in parts {
+            assert!(self.stderr.contains(part), "{part:?} is not in: {}", self.stderr);
+        }
+        self
+    }
+}
+
+/// Runs a program to its end.
+pub async fn run(command: &mut Command) -> Run {
+    Run::new(command.output().await.unwrap())
+}
+
+/// A random number generator for tests, so that a seed repeats a run. SplitMix64.
+pub struct Random(u64);
+
+impl Random {
+    /// Seeded by `NIKS3_TEST_SEED` or the clock; prints the seed.
+    pub fn new(test: &str) -> Self {
+        let given = std::env::var("NIKS3_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+        let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let seed = given.unwrap_or(clock.as_nanos() as u64 % 1_000_000);
+        // Past the capture of cargo test, which shows the output of failures only.
+        eprintln!("{test}: NIKS3_TEST_SEED={seed}");
+        Self(seed)
+    }
+
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % limit
+    }
+}
+
+/// Rounds of what is random: few in the quick profile.
+pub fn rounds(quick: u64) -> u64 {
+    let given = std::env::var("NIKS3_TEST_ROUNDS").ok();
+    given.and_then(|rounds| rounds.parse().ok()).unwrap_or(quick)
+}
+
+pub fn long_profile() -> bool {
+    std::env::var_os("NIKS3_TEST_LONG").is_some()
+}
+
+pub fn write(path: &Path, text: &str) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, text).unwrap();
+}

@@ -1,0 +1,141 @@
+//! The real `niks3-server`, as a process of its own, so that it can be killed.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use tokio::process::{Child, Command};
+
+use super::parts::{TOKEN, database_url, http, parts};
+
+/// How long a server may take until it is healthy. A loaded machine gets its time.
+const START_BOUND: Duration = Duration::from_secs(60);
+
+/// The secret key of `shared/nix/samples/key`: test data, known to everyone.
+pub const SIGNING_KEY: &str = "binary-cache-test-1:P3IA3lXplG9zVhw1oOFQ/5m/7r2uzWCnRGV3H7szHJ+whgW7HfXV47bf6lD0iCACdanLNPCi+O2VtvUvLPVt5g==";
+pub const PUBLIC_KEY: &str = "binary-cache-test-1:sIYFux311eO23+pQ9IggAnWpyzTwovjtlbb1Lyz1beY=";
+
+/// How a test's server differs from the default.
+#[derive(Clone, Debug, Default)]
+pub struct ServerOptions {
+    /// Further flags.
+    pub args: Vec<String>,
+}
+
+impl ServerOptions {
+    pub fn args(args: &[&str]) -> Self {
+        Self { args: args.iter().map(ToString::to_string).collect() }
+    }
+}
+
+pub struct Server {
+    child: Child,
+    address: String,
+    log: PathBuf,
+    command: Vec<String>,
+    dir: PathBuf,
+}
+
+impl Server {
+    pub async fn start(dir: &Path, database: &str, bucket: &str, options: ServerOptions) -> Self {
+        let mut command = arguments(dir, database, bucket);
+        command.extend(options.args);
+        Self::spawn(dir, command, "127.0.0.1:0").await
+    }
+
+    async fn spawn(dir: &Path, command: Vec<String>, address: &str) -> Self {
+        let log = dir.join("server.log");
+        let file = std::fs::File::options().create(true).append(true).open(&log).unwrap();
+        let already = file.metadata().unwrap().len() as usize;
+        let mut child = program();
+        child.args(&command).args(["--http-addr", address]);
+        child.stderr(file).stdout(Stdio::null()).kill_on_drop(true);
+        let mut child = child.spawn().unwrap();
+        let started = Instant::now();
+        let address = loop {
+            let text = std::fs::read_to_string(&log).unwrap();
+            let address = text[already..].split("http.address=").nth(1);
+            if let Some(address) = address.and_then(|rest| rest.split_whitespace().next()) {
+                break address.to_owned();
+            }
+            let ended = child.try_wait().unwrap();
+            assert!(ended.is_none() && started.elapsed() < START_BOUND, "no server: {text}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        let server = Self { child, address, log, command, dir: dir.to_owned() };
+        let health = format!("{}/health", server.url());
+        while !http().get(&health).send().await.is_ok_and(|answer| answer.status() == 200) {
+            assert!(started.elapsed() < START_BOUND, "not healthy: {}", server.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        server
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// kill -9.
+    pub async fn kill(&mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// SIGTERM; answers the exit code.
+    pub async fn terminate(&mut self) -> Option<i32> {
+        let pid = self.child.id().unwrap().to_string();
+        Command::new("kill").args(["-TERM", &pid]).status().await.unwrap();
+        self.child.wait().await.unwrap().code()
+    }
+
+    /// Starts it again where it was.
+    pub async fn restart(&mut self) {
+        let again = Self::spawn(&self.dir, self.command.clone(), &self.address).await;
+        *self = again;
+    }
+
+    /// Another server for the same cache.
+    pub async fn twin(&self) -> Self {
+        let dir = self.dir.join("twin");
+        std::fs::create_dir_all(&dir).unwrap();
+        Self::spawn(&dir, self.command.clone(), "127.0.0.1:0").await
+    }
+}
+
+/// `niks3-server` with an empty environment.
+pub fn program() -> Command {
+    let client = Path::new(env!("CARGO_BIN_EXE_niks3"));
+    let server = client.with_file_name("niks3-server");
+    assert!(server.exists(), "{server:?} is not built: cargo build --workspace --bins");
+    let mut command = Command::new(server);
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
+}
+
+/// The flags that every test server has, but for its address.
+pub fn arguments(dir: &Path, database: &str, bucket: &str) -> Vec<String> {
+    let s3 = &parts().s3;
+    let file = |name: &str, text: &str| {
+        let path = dir.join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    [
+        ("--db", database_url(database)),
+        ("--s3-endpoint", s3.endpoint.clone()),
+        ("--s3-region", s3.region.clone()),
+        ("--s3-bucket", bucket.to_owned()),
+        ("--s3-access-key", s3.access_key.clone()),
+        ("--s3-secret-key-path", file("s3-secret", &s3.secret_key)),
+        ("--api-token-path", file("token", TOKEN)),
+        ("--sign-key-path", file("signing-key", SIGNING_KEY)),
+    ]
+    .into_iter()
+    .flat_map(|(flag, value)| [flag.to_owned(), value])
+    .collect()
+}
