@@ -18,8 +18,8 @@ pub enum Command {
 const SERVER_URL: Flag =
     Flag::value("server-url", "URL", "the niks3 server").env("NIKS3_SERVER_URL");
 const TO: Flag = Flag::value("to", "URL", "the niks3 server");
-const TOKEN: Flag = Flag::value("auth-token-path", "FILE", "the server's token")
-    .env("NIKS3_AUTH_TOKEN_FILE");
+const TOKEN: Flag =
+    Flag::value("auth-token-path", "FILE", "the server's token").env("NIKS3_AUTH_TOKEN_FILE");
 const STORE: Flag =
     Flag::value("store", "STORE", "the Nix store to read: a folder, `local?root=…`, `daemon`");
 const STDIN: Flag = Flag::switch("stdin", "read further paths from standard input, one a line");
@@ -46,10 +46,7 @@ const NOT_HERE: &[(&str, &str)] = &[
         "a path without its references would break the cache for readers; leave it out, what \
          the cache has is not sent again",
     ),
-    (
-        "--no-check-sigs",
-        "a push asks for no signatures, the server signs; leave it out",
-    ),
+    ("--no-check-sigs", "a push asks for no signatures, the server signs; leave it out"),
 ];
 
 /// Parses the arguments; `env` looks up a variable.
@@ -161,11 +158,10 @@ mod tests {
 
     #[test]
     fn copy_and_push_ask_for_a_server_and_paths() {
-        let Command::Push(config) = parsed(
-            &["copy", "--to", "https://niks3.example.org", "./result", "--stdin"],
-            &[],
-        )
-        .unwrap() else {
+        let Command::Push(config) =
+            parsed(&["copy", "--to", "https://niks3.example.org", "./result", "--stdin"], &[])
+                .unwrap()
+        else {
             panic!("copy is a push")
         };
         assert_eq!(config.server.as_str(), "https://niks3.example.org/");
@@ -173,7 +169,9 @@ mod tests {
         assert_eq!(config.installables, ["./result"]);
         let env = [("NIKS3_SERVER_URL", "http://localhost:5751")];
         assert!(matches!(parsed(&["push", "./result"], &env), Ok(Command::Push(_))));
-        assert!(error(&["push", "./result"]).contains("--server-url (NIKS3_SERVER_URL) is missing"));
+        assert!(
+            error(&["push", "./result"]).contains("--server-url (NIKS3_SERVER_URL) is missing")
+        );
         assert!(error(&["copy", "./result"]).contains("--to is missing"));
         assert!(error(&["copy", "--to", "http://localhost"]).contains("no path"));
         let both = ["copy", "--to", "http://localhost", "--all", "./result"];
@@ -182,7 +180,8 @@ mod tests {
 
     #[test]
     fn a_bucket_is_told_apart_from_a_server() {
-        for url in ["s3://cache?region=eu", "file:///tmp/cache", "ssh://host", "cache.example.org"] {
+        for url in ["s3://cache?region=eu", "file:///tmp/cache", "ssh://host", "cache.example.org"]
+        {
             let text = error(&["copy", "--to", url, "./result"]);
             assert!(text.contains("niks3 server") && text.contains("--to"), "{text}");
         }

@@ -8,7 +8,7 @@ use crate::{
     wire::text_serde,
 };
 
-/// Characters of the random part of a NAR's key: 120 bits.
+/// Characters of a random part: 120 bits.
 const RANDOM_CHARS: usize = 24;
 const RANDOM_ALPHABET: &[u8; 32] = b"0123456789abcdfghijklmnpqrsvwxyz";
 
@@ -21,7 +21,7 @@ pub enum ObjectKey {
     NarInfo(StorePathHash),
     /// `nar/<NarHash>-<random>.nar.zst`: a compressed NAR. The random part makes the key the
     /// property of one upload.
-    Nar(NarHash, NarSuffix),
+    Nar(NarHash, RandomPart),
     /// `<hash>.ls`: the listing of a store path's NAR.
     Listing(StorePathHash),
 }
@@ -40,11 +40,11 @@ pub enum ObjectKind {
     Listing = 3,
 }
 
-/// The random part of a NAR's key: 24 characters of Nix's base 32.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NarSuffix([u8; RANDOM_CHARS]);
+/// What makes a name nobody else's: 24 characters of Nix's base 32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RandomPart([u8; RANDOM_CHARS]);
 
-impl NarSuffix {
+impl RandomPart {
     /// From random bytes; the caller brings the randomness.
     #[must_use]
     pub fn from_random(bytes: [u8; RANDOM_CHARS]) -> Self {
@@ -52,9 +52,23 @@ impl NarSuffix {
     }
 }
 
-impl fmt::Display for NarSuffix {
+impl fmt::Display for RandomPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| fmt::Write::write_char(f, char::from(*byte)))
+    }
+}
+
+impl FromStr for RandomPart {
+    type Err = ObjectKeyError;
+
+    fn from_str(text: &str) -> Result<Self, ObjectKeyError> {
+        let chars = text.as_bytes().try_into().ok();
+        chars
+            .filter(|chars: &[u8; RANDOM_CHARS]| {
+                chars.iter().all(|char| RANDOM_ALPHABET.contains(char))
+            })
+            .map(Self)
+            .ok_or_else(|| ObjectKeyError::Random(text.to_owned()))
     }
 }
 
@@ -64,6 +78,9 @@ pub enum ObjectKeyError {
     /// No kind of object is named like that.
     #[error("{0:?} is not the key of anything in a binary cache")]
     Unknown(String),
+    /// Not 24 characters of Nix's base 32.
+    #[error("{0:?} is not a random part of ours")]
+    Random(String),
     /// The kind is known, the hash in it is not one.
     #[error("{key:?} has no valid hash")]
     Hash {
@@ -149,11 +166,7 @@ impl FromStr for ObjectKey {
         let hash = format!("sha256:{hash}").parse().map_err(|source: crate::hash::HashError| {
             ObjectKeyError::Hash { key: key.to_owned(), source: source.into() }
         })?;
-        let random: [u8; RANDOM_CHARS] = random.as_bytes().try_into().map_err(|_| unknown())?;
-        if random.iter().any(|byte| !RANDOM_ALPHABET.contains(byte)) {
-            return Err(unknown());
-        }
-        let key_read = Self::Nar(hash, NarSuffix(random));
+        let key_read = Self::Nar(hash, random.parse().map_err(|_| unknown())?);
         // Base 16 has room for other spellings of the hash; a key has one.
         if key_read.to_string() == key { Ok(key_read) } else { Err(unknown()) }
     }
@@ -167,7 +180,7 @@ mod tests {
 
     fn nar() -> ObjectKey {
         let hash = "sha256:04s1df66g871sr0qdrkbgm5qzwq5gqzajlax6x6z9k53hx3x9j1h".parse().unwrap();
-        ObjectKey::Nar(hash, NarSuffix::from_random(std::array::from_fn(|i| 97 + i as u8 * 5)))
+        ObjectKey::Nar(hash, RandomPart::from_random(std::array::from_fn(|i| 97 + i as u8 * 5)))
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use backon::Retryable as _;
 use niks3_core::wire::{
-    CommitProgress, ErrorBody, PlanRequest, PlanResponse, StoredRequest, StoredResponse,
+    CommitProgress, ErrorBody, PlanRequest, PlanResponse, StoredRequest, StoredResponse, UploadId,
     UrlsRequest, UrlsResponse,
 };
 use reqwest::{Client, Method, Response, StatusCode, header};
@@ -96,9 +96,9 @@ impl ApiError {
                  NIKS3_AUTH_TOKEN"
                     .to_owned(),
             ),
-            Self::Refused { status, .. } if status.is_server_error() => {
-                Some("the server's log says more; pushing again goes on where this ended".to_owned())
-            }
+            Self::Refused { status, .. } if status.is_server_error() => Some(
+                "the server's log says more; pushing again goes on where this ended".to_owned(),
+            ),
             Self::Refused { .. } => None,
             Self::NotNiks3 { .. } => Some(
                 "give the URL of the niks3 server, not of the bucket that Nix reads from"
@@ -134,8 +134,12 @@ impl Api {
     ///
     /// # Errors
     /// When the server cannot be reached or refuses.
-    pub async fn urls(&self, upload: &str, want: &UrlsRequest) -> Result<UrlsResponse, ApiError> {
-        self.json(&["uploads", upload, "urls"], want).await
+    pub async fn urls(
+        &self,
+        upload: &UploadId,
+        want: &UrlsRequest,
+    ) -> Result<UrlsResponse, ApiError> {
+        self.json(&["uploads", &upload.to_string(), "urls"], want).await
     }
 
     /// Reports what S3 has taken.
@@ -144,19 +148,20 @@ impl Api {
     /// When the server cannot be reached or refuses.
     pub async fn stored(
         &self,
-        upload: &str,
+        upload: &UploadId,
         done: &StoredRequest,
     ) -> Result<StoredResponse, ApiError> {
-        self.json(&["uploads", upload, "stored"], done).await
+        self.json(&["uploads", &upload.to_string(), "stored"], done).await
     }
 
     /// Has the server publish; to be called until it is done.
     ///
     /// # Errors
     /// When the server cannot be reached or refuses.
-    pub async fn commit(&self, upload: &str) -> Result<Commit, ApiError> {
-        let response =
-            self.call(Method::POST, &["uploads", upload, "commit"], Vec::new()).await?;
+    pub async fn commit(&self, upload: &UploadId) -> Result<Commit, ApiError> {
+        let response = self
+            .call(Method::POST, &["uploads", &upload.to_string(), "commit"], Vec::new())
+            .await?;
         if response.status() == StatusCode::NO_CONTENT {
             return Ok(Commit::Done);
         }
@@ -167,8 +172,10 @@ impl Api {
     ///
     /// # Errors
     /// When the server cannot be reached or refuses; the upload then expires by itself.
-    pub async fn abandon(&self, upload: &str) -> Result<(), ApiError> {
-        let request = self.request(Method::DELETE, &["uploads", upload]).timeout(ABANDON_TIMEOUT);
+    pub async fn abandon(&self, upload: &UploadId) -> Result<(), ApiError> {
+        let request = self
+            .request(Method::DELETE, &["uploads", &upload.to_string()])
+            .timeout(ABANDON_TIMEOUT);
         let response = request.send().await.map_err(|source| self.unreachable(source))?;
         self.checked(response).await.map(drop)
     }

@@ -41,7 +41,10 @@ pub(super) fn run(config: PushConfig) -> Result<(), CommandError> {
         eprintln!("{paths} in the cache, nothing to send ({took:.1} s)");
     } else {
         let nars = plural(pushed.nars, "NAR");
-        eprintln!("{paths} in the cache, {nars} of {} sent ({took:.1} s)", human_bytes(pushed.bytes));
+        eprintln!(
+            "{paths} in the cache, {nars} of {} sent ({took:.1} s)",
+            human_bytes(pushed.bytes)
+        );
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use niks3_core::{
     limits::MAX_OBJECTS_PER_CALL,
-    wire::{ObjectSpec, StoredRequest, UrlAnswer, UrlsRequest},
+    wire::{ObjectSpec, StoredRequest, UploadId, UrlAnswer, UrlsRequest},
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -35,7 +35,7 @@ pub(super) struct UrlDesk(mpsc::Sender<Asked>);
 
 impl UrlDesk {
     /// A desk and the loop that serves it, to be polled beside the askers.
-    pub(super) fn open(api: &Api, upload: &str) -> (Self, impl Future<Output = ()>) {
+    pub(super) fn open(api: &Api, upload: &UploadId) -> (Self, impl Future<Output = ()>) {
         let (sender, mut asked) = mpsc::channel::<Asked>(QUEUE);
         let serve = async move {
             let mut batch = Vec::with_capacity(URLS_AT_ONCE);
@@ -76,8 +76,9 @@ impl ReportDesk {
     /// A desk and the loop that serves it. The loop answers the keys that the server did not find.
     pub(super) fn open(
         api: &Api,
-        upload: &str,
-    ) -> (Self, impl Future<Output = Result<Vec<niks3_core::object_key::ObjectKey>, ApiError>>) {
+        upload: &UploadId,
+    ) -> (Self, impl Future<Output = Result<Vec<niks3_core::object_key::ObjectKey>, ApiError>>)
+    {
         let (sender, mut reported) = mpsc::channel::<StoredRequest>(QUEUE);
         let serve = async move {
             let mut missing = Vec::new();

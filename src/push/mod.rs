@@ -11,7 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use niks3_core::{store_path::StorePath, wire::PlanRequest};
+use niks3_core::{
+    store_path::StorePath,
+    wire::{KeptPath, PlanRequest, UploadId},
+};
 
 use crate::{
     api::{Api, ApiError, Commit},
@@ -143,7 +146,7 @@ async fn closure(cx: &Context, roots: Vec<StorePath>) -> Result<Vec<ValidPath>, 
     Ok(closure.await.map_err(PushError::Task)??)
 }
 
-fn warn_kept(cx: &Context, plan: &PlanRequest, kept: &[niks3_core::wire::KeptPath]) {
+fn warn_kept(cx: &Context, plan: &PlanRequest, kept: &[KeptPath]) {
     for kept in kept {
         let Some(path) = plan.paths.get(kept.path as usize) else { continue };
         let whole = path.path.absolute(&cx.store.settings().store_dir);
@@ -155,7 +158,7 @@ fn warn_kept(cx: &Context, plan: &PlanRequest, kept: &[niks3_core::wire::KeptPat
 }
 
 /// Has the server publish until it is done.
-async fn publish(cx: &Context, upload: &str) -> Result<(), PushError> {
+async fn publish(cx: &Context, upload: &UploadId) -> Result<(), PushError> {
     loop {
         match cx.api.commit(upload).await? {
             Commit::Done => return Ok(()),

@@ -107,16 +107,11 @@ mod tests {
         let closure =
             [path(0, 1, 10, &[]), path(1, 2, 20, &[]), path(2, 1, 10, &[]), path(3, 3, 5, &[])];
         let plan = request(&StoreDir::default(), &closure, &[name(0)]);
-        let answer = PlanResponse {
-            nars: vec![0, 1],
-            listings: vec![0, 2, 3],
-            ..PlanResponse::default()
-        };
+        let answer =
+            PlanResponse { nars: vec![0, 1], listings: vec![0, 2, 3], ..PlanResponse::default() };
         let work = work(&plan, &answer);
-        let shown: Vec<_> = work
-            .iter()
-            .map(|work| (work.nar_size, work.send_nar, work.listings.clone()))
-            .collect();
+        let shown: Vec<_> =
+            work.iter().map(|work| (work.nar_size, work.send_nar, work.listings.clone())).collect();
         assert_eq!(
             shown,
             [

@@ -57,8 +57,7 @@ impl Progress {
 
     pub(super) fn start(&self, work: &[Work]) {
         let nars = work.iter().filter(|work| work.send_nar).count() as u64;
-        let bytes: u64 =
-            work.iter().filter(|work| work.send_nar).map(|work| work.nar_size).sum();
+        let bytes: u64 = work.iter().filter(|work| work.send_nar).map(|work| work.nar_size).sum();
         self.total.store(nars, Ordering::Relaxed);
         if nars == 0 {
             return;

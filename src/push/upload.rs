@@ -15,9 +15,7 @@ use niks3_core::{
     hash::BodyMd5,
     limits::MAX_LISTING_BYTES,
     object_key::ObjectKey,
-    wire::{
-        MetadataEncoding, ObjectSpec, OpenUpload, StoredObject, StoredRequest, UrlAnswer,
-    },
+    wire::{MetadataEncoding, ObjectSpec, OpenUpload, StoredObject, StoredRequest, UrlAnswer},
 };
 use tokio::sync::Semaphore;
 use tracing::debug;
@@ -121,8 +119,7 @@ async fn one(job: &Job<'_>, work: Work) -> Result<Sent, PushError> {
     Ok(sent)
 }
 
-type PackFn<T> =
-    fn(&std::path::Path, &Expected, &AtomicBool) -> Result<T, pack::PackError>;
+type PackFn<T> = fn(&std::path::Path, &Expected, &AtomicBool) -> Result<T, pack::PackError>;
 
 fn pack_nar(
     path: &std::path::Path,
@@ -149,11 +146,8 @@ async fn pack<T: Send + 'static>(
     let settings = job.cx.store.settings();
     let shown = work.path.absolute(&settings.store_dir);
     let real = settings.real_store_dir.join(work.path.to_string());
-    let expected = Expected {
-        path: work.path.clone(),
-        nar_hash: work.nar_hash,
-        nar_size: work.nar_size,
-    };
+    let expected =
+        Expected { path: work.path.clone(), nar_hash: work.nar_hash, nar_size: work.nar_size };
     // Closed never, so a permit always comes; it goes with the thread, also if we are dropped.
     let permit = Arc::clone(&job.packers).acquire_owned().await;
     let cancel = Arc::clone(&job.cancel.0);

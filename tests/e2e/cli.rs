@@ -4,9 +4,7 @@ use std::process::Stdio;
 
 use tokio::io::AsyncWriteExt as _;
 
-use crate::support::{
-    Nix, NixStore, TOKEN, TestCache, client, fixture, run, shared_store, write,
-};
+use crate::support::{Nix, NixStore, TOKEN, TestCache, client, fixture, run, shared_store, write};
 
 fn base_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap()

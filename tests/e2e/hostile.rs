@@ -61,10 +61,7 @@ async fn a_plan_that_is_no_closure_is_refused_and_nothing_is_kept() {
             with(&|plan| plan["paths"][0]["nar_hash"] = json!(NAR_HASH.replace('0', "u"))),
             "is not a hash",
         ),
-        (
-            with(&|plan| plan["paths"][0]["signatures"] = json!(["k:AAAA\nURL: evil"])),
-            "signature",
-        ),
+        (with(&|plan| plan["paths"][0]["signatures"] = json!(["k:AAAA\nURL: evil"])), "signature"),
         (with(&|plan| plan["paths"][0]["deriver"] = json!("x\ny")), "not as expected"),
         (with(&|plan| plan["paths"][0]["ca"] = json!("fixed:sha256:x\n")), "not as expected"),
         (json!("what?"), "not as expected"),
@@ -178,9 +175,7 @@ async fn calls_of_an_upload_are_held_to_its_plan_and_its_limits() {
     let id = open(&cache).await;
     let stray = json!({"kind": "nar", "bytes": 3, "md5": MD5,
         "nar_hash": "sha256:00gmnrvmid775f0i80s2g9gdn97679066ax0gqplwkavynba07vi"});
-    let listing = |path: &str, bytes: u64| {
-        json!({"kind": "listing", "path": path, "bytes": bytes, "md5": MD5})
-    };
+    let listing = |path: &str, bytes: u64| json!({"kind": "listing", "path": path, "bytes": bytes, "md5": MD5});
     let (own, other) = (hash(0), hash(1));
     for (objects, part) in [
         (json!([stray]), "no NAR"),
@@ -220,6 +215,7 @@ async fn an_upload_that_was_given_up_is_gone_and_what_it_held_is_a_candidate() {
     }
     assert_eq!(cache.count("SELECT count(*) FROM holds").await, 0);
     assert_eq!(cache.count("SELECT count(*) FROM upload_paths").await, 0);
-    let forgotten = "SELECT count(*) FROM objects WHERE id NOT IN (SELECT object_id FROM candidates)";
+    let forgotten =
+        "SELECT count(*) FROM objects WHERE id NOT IN (SELECT object_id FROM candidates)";
     assert_eq!(cache.count(forgotten).await, 0);
 }

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{
-    Nix, NixStore, Random, TestCache, assert_same_tree, fixture, rounds,
-};
+use crate::support::{Nix, NixStore, Random, TestCache, assert_same_tree, fixture, rounds};
 
 /// Longer than a push of the fixture takes, so that some are killed late, or not at all.
 const LATEST_KILL_MS: u64 = 400;

@@ -83,10 +83,8 @@ async fn the_signing_key_of_the_samples_gives_the_signatures_of_the_samples() {
     let text = std::fs::read_to_string(sample).unwrap();
     let fields = fields(&text);
     let key: niks3_core::signing::SigningKey = crate::support::SIGNING_KEY.parse().unwrap();
-    let fingerprint = format!(
-        "1;{};{};{};",
-        fields["StorePath"], fields["NarHash"], fields["NarSize"]
-    );
+    let fingerprint =
+        format!("1;{};{};{};", fields["StorePath"], fields["NarHash"], fields["NarSize"]);
     assert_eq!(fields["References"], "");
     assert_eq!(key.sign(&fingerprint).to_string(), fields["Sig"]);
 }

@@ -123,8 +123,13 @@ async fn derivations_are_pushed_and_read() {
     let (store, roots) = shared_store().await;
     let cache = TestCache::start().await;
     let mut args = vec!["--derivation".to_owned()];
-    let derivers = store.program("nix-store").args(["--store", &store.root(), "-q", "--deriver"])
-        .arg(&roots[0]).output().await.unwrap();
+    let derivers = store
+        .program("nix-store")
+        .args(["--store", &store.root(), "-q", "--deriver"])
+        .arg(&roots[0])
+        .output()
+        .await
+        .unwrap();
     let deriver = String::from_utf8(derivers.stdout).unwrap().trim().to_owned();
     args.push(deriver.clone());
     cache.client(store, "copy", &args).await.ok();

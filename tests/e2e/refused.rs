@@ -2,9 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
-use crate::support::{
-    Nix, NixStore, TOKEN, TestCache, client, fixture, run, shared_store,
-};
+use crate::support::{Nix, NixStore, TOKEN, TestCache, client, fixture, run, shared_store};
 
 async fn assert_nothing_committed(cache: &TestCache) {
     for table in ["closures", "narinfos", "holds"] {

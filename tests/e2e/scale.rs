@@ -6,9 +6,7 @@ use niks3_core::hash::NarHash;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
-use crate::support::{
-    Nix, NixStore, ServerOptions, TestCache, long_profile, run,
-};
+use crate::support::{Nix, NixStore, ServerOptions, TestCache, long_profile, run};
 
 /// Statements that the server has run on this cache's database, the tests' own left out.
 async fn statements(cache: &TestCache) -> i64 {
@@ -52,6 +50,10 @@ async fn plan_and_commit_take_as_many_statements_for_many_paths_as_for_few() {
         let planned = statements(&cache).await;
         sql.batch_execute(STORED).await.unwrap();
         let id = body["upload"]["id"].as_str().unwrap();
+        // They do not exist, so nobody can list them; a cached plan would ask for listings else.
+        let hashes: Vec<String> = (offset..offset + paths).map(|n| format!("{n:032}")).collect();
+        let unlisted = json!({"no_listing": hashes}).to_string();
+        assert_eq!(cache.post(&format!("uploads/{id}/stored"), unlisted).await.0, 200);
         let before_commit = statements(&cache).await;
         // One wave: they have no references.
         while cache.post(&format!("uploads/{id}/commit"), "").await.0 == 202 {}
@@ -74,10 +76,8 @@ async fn many(paths: usize) -> (NixStore, String) {
     let name = |n: usize| format!("{:032}-many", n);
     let mut registration = String::new();
     for n in 0..paths {
-        let mut references: Vec<usize> = [1, 2, 7, n / 2 + 1]
-            .into_iter()
-            .filter_map(|back| n.checked_sub(back))
-            .collect();
+        let mut references: Vec<usize> =
+            [1, 2, 7, n / 2 + 1].into_iter().filter_map(|back| n.checked_sub(back)).collect();
         references.sort_unstable();
         references.dedup();
         let mut contents = format!("path {n}\n");
@@ -86,8 +86,7 @@ async fn many(paths: usize) -> (NixStore, String) {
         }
         let file = folder.join(name(n));
         fs::write(&file, contents).unwrap();
-        let nar =
-            nix_archive::nar::hash_path(&file, nix_archive::nar::CaseHack::Disabled).unwrap();
+        let nar = nix_archive::nar::hash_path(&file, nix_archive::nar::CaseHack::Disabled).unwrap();
         let hash: String = nar.sha256.iter().map(|byte| format!("{byte:02x}")).collect();
         write!(registration, "/nix/store/{}\n{hash}\n{}\n\n", name(n), nar.size).unwrap();
         writeln!(registration, "{}", references.len()).unwrap();

@@ -122,10 +122,7 @@ async fn a_database_that_is_down_is_said_and_nothing_breaks() {
     admin.batch_execute(&down).await.unwrap();
     let health = http().get(format!("{}/health", cache.server.url())).send().await.unwrap();
     assert_eq!(health.status(), 503);
-    assert_eq!(
-        health.text().await.unwrap(),
-        r#"{"database":"unreachable","bucket":"ok"}"#
-    );
+    assert_eq!(health.text().await.unwrap(), r#"{"database":"unreachable","bucket":"ok"}"#);
     cache.push(store, roots).await.failed(3, &["503", "cannot reach its database"]);
     admin.batch_execute(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")).await.unwrap();
     cache.push(store, roots).await.ok();
@@ -154,7 +151,8 @@ async fn no_secret_is_in_the_log_even_with_debug() {
     let pushed = cache.push(store, roots).await.ok();
     let log = cache.server.log();
     assert!(log.contains("/api/v1/uploads"), "the log shows calls: {log}");
-    for secret in [crate::support::TOKEN, "X-Amz-Signature", "P3IA3lXplG9zVhw1", "test-secret-key"] {
+    for secret in [crate::support::TOKEN, "X-Amz-Signature", "P3IA3lXplG9zVhw1", "test-secret-key"]
+    {
         assert!(!log.contains(secret) && !pushed.stderr.contains(secret), "{secret}");
     }
 }

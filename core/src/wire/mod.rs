@@ -2,16 +2,6 @@
 //!
 //! Old clients meet new servers and the other way round, so a field that came later has a default.
 
-mod error;
-mod uploads;
-
-pub use error::ErrorBody;
-pub use uploads::{
-    CommitProgress, KeptPath, MetadataEncoding, ObjectSpec, OpenUpload, PlanRequest, PlanResponse,
-    PlannedPath, PresignedUrl, StoredObject, StoredRequest, StoredResponse, UrlAnswer, UrlsRequest,
-    UrlsResponse,
-};
-
 /// Serde for a type that is written as its `Display` text and read by its `FromStr`.
 macro_rules! text_serde {
     ($type:ty) => {
@@ -31,3 +21,13 @@ macro_rules! text_serde {
     };
 }
 pub(crate) use text_serde;
+
+mod error;
+mod uploads;
+
+pub use error::ErrorBody;
+pub use uploads::{
+    CommitProgress, KeptPath, MetadataEncoding, ObjectSpec, OpenUpload, PlanRequest, PlanResponse,
+    PlannedPath, PresignedUrl, StoredObject, StoredRequest, StoredResponse, UploadId, UrlAnswer,
+    UrlsRequest, UrlsResponse,
+};

@@ -1,13 +1,13 @@
 //! `POST /api/v1/uploads` and what follows it.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     hash::{BodyMd5, FileHash, NarHash},
     narinfo::ContentAddress,
-    object_key::ObjectKey,
+    object_key::{ObjectKey, ObjectKeyError, RandomPart},
     signing::Signature,
     store_path::{StorePath, StorePathHash},
 };
@@ -63,11 +63,39 @@ pub struct PlanResponse {
     pub kept: Vec<KeptPath>,
 }
 
+/// What an upload is called: random, so that nobody can guess it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UploadId(RandomPart);
+
+impl UploadId {
+    /// From random bytes; the caller brings the randomness.
+    #[must_use]
+    pub fn from_random(bytes: [u8; 24]) -> Self {
+        Self(RandomPart::from_random(bytes))
+    }
+}
+
+impl fmt::Display for UploadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl FromStr for UploadId {
+    type Err = ObjectKeyError;
+
+    fn from_str(text: &str) -> Result<Self, ObjectKeyError> {
+        text.parse().map(Self)
+    }
+}
+
+text_serde!(UploadId);
+
 /// See [`PlanResponse::upload`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenUpload {
     /// Random; whoever knows it and is its caller may go on with it.
-    pub id: String,
+    pub id: UploadId,
     /// Until when it lives without another call, in seconds since 1970 by the database's clock.
     pub expires_at: u64,
     /// How listings are to be encoded before their URLs are asked for.

@@ -12,7 +12,7 @@ use axum::{
 use niks3_core::{
     limits::{MAX_BODY_BYTES, MAX_PLAN_BYTES},
     plan::check,
-    wire::{PlanRequest, PlanResponse, StoredResponse, UrlsResponse},
+    wire::{PlanRequest, PlanResponse, StoredResponse, UploadId, UrlsResponse},
 };
 
 use super::json;
@@ -20,6 +20,7 @@ use crate::{
     auth::MayPush,
     error::ApiError,
     state::AppState,
+    store::UploadGone,
     upload::{self, CommitAnswer},
 };
 
@@ -52,7 +53,7 @@ pub async fn urls(
     request: Request<Body>,
 ) -> Result<Json<UrlsResponse>, ApiError> {
     let request = json::read(request, MAX_BODY_BYTES).await?;
-    Ok(Json(upload::urls(&app.uploads, &caller, &id, &request).await?))
+    Ok(Json(upload::urls(&app.uploads, &caller, &upload_id(&id)?, &request).await?))
 }
 
 /// `POST /api/v1/uploads/{id}/stored`
@@ -63,7 +64,7 @@ pub async fn stored(
     request: Request<Body>,
 ) -> Result<Json<StoredResponse>, ApiError> {
     let request = json::read(request, MAX_BODY_BYTES).await?;
-    Ok(Json(upload::stored(&app.uploads, &caller, &id, &request).await?))
+    Ok(Json(upload::stored(&app.uploads, &caller, &upload_id(&id)?, &request).await?))
 }
 
 /// `POST /api/v1/uploads/{id}/commit`
@@ -72,7 +73,7 @@ pub async fn commit(
     State(app): State<AppState>,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
-    Ok(match upload::commit(&app.uploads, &caller, &id).await? {
+    Ok(match upload::commit(&app.uploads, &caller, &upload_id(&id)?).await? {
         CommitAnswer::Going(progress) => (StatusCode::ACCEPTED, Json(progress)).into_response(),
         CommitAnswer::Done => StatusCode::NO_CONTENT.into_response(),
     })
@@ -84,6 +85,11 @@ pub async fn abandon(
     State(app): State<AppState>,
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    upload::abandon(&app.uploads, &caller, &id).await?;
+    upload::abandon(&app.uploads, &caller, &upload_id(&id)?).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// What cannot be an id names no upload.
+fn upload_id(text: &str) -> Result<UploadId, ApiError> {
+    text.parse().map_err(|_| crate::store::StoreError::from(UploadGone::Unknown).into())
 }

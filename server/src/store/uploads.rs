@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use niks3_core::wire::UploadId;
+
 use super::{StoreError, Tx, UploadGone};
 
 /// Uploads that one caller may have open at once: a thousand CI jobs.
@@ -51,11 +53,13 @@ pub async fn count_open(tx: &Tx<'_>, caller: &str) -> Result<i64, StoreError> {
 /// When the query fails.
 pub async fn open(
     tx: &Tx<'_>,
-    id: &str,
+    id: &UploadId,
     caller: &str,
     lifetime: Duration,
 ) -> Result<Upload, StoreError> {
-    let rows = tx.rows("open an upload", OPEN, &[&id, &caller, &lifetime.as_secs_f64()]).await?;
+    let rows = tx
+        .rows("open an upload", OPEN, &[&id.to_string(), &caller, &lifetime.as_secs_f64()])
+        .await?;
     let row = rows.first().ok_or(UploadGone::Unknown)?;
     Ok(Upload {
         number: row.get(0),
@@ -73,11 +77,13 @@ pub async fn open(
 /// [`UploadGone`] when there is none of that id and caller, or it failed.
 pub async fn lock(
     tx: &Tx<'_>,
-    id: &str,
+    id: &UploadId,
     caller: &str,
     lifetime: Duration,
 ) -> Result<Upload, StoreError> {
-    let rows = tx.rows("lock an upload", LOCK, &[&id, &caller, &lifetime.as_secs_f64()]).await?;
+    let rows = tx
+        .rows("lock an upload", LOCK, &[&id.to_string(), &caller, &lifetime.as_secs_f64()])
+        .await?;
     let row = rows.first().ok_or(UploadGone::Unknown)?;
     let state = match row.get::<_, i16>(1) {
         0 => UploadState::Open,

@@ -1,5 +1,6 @@
 //! `DELETE /api/v1/uploads/{id}`: giving up.
 
+use niks3_core::wire::UploadId;
 use tracing::info;
 
 use super::{Caller, UploadError, Uploads, retry};
@@ -9,7 +10,7 @@ use crate::store::{self, RELEASE_CHUNK, StoreError, UploadGone, UploadState};
 ///
 /// # Errors
 /// When there is no such upload, or the database fails.
-pub async fn abandon(cx: &Uploads, caller: &Caller, id: &str) -> Result<(), UploadError> {
+pub async fn abandon(cx: &Uploads, caller: &Caller, id: &UploadId) -> Result<(), UploadError> {
     match retry(|| fail(cx, caller, id)).await {
         Ok(upload) => {
             release_all(cx, upload).await?;
@@ -21,7 +22,7 @@ pub async fn abandon(cx: &Uploads, caller: &Caller, id: &str) -> Result<(), Uplo
     }
 }
 
-async fn fail(cx: &Uploads, caller: &Caller, id: &str) -> Result<i64, UploadError> {
+async fn fail(cx: &Uploads, caller: &Caller, id: &UploadId) -> Result<i64, UploadError> {
     let mut connection = cx.store.connection().await?;
     let tx = connection.begin().await?;
     let upload = store::lock(&tx, id, &caller.0, std::time::Duration::ZERO).await?;

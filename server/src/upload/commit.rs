@@ -4,7 +4,11 @@
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, stream};
-use niks3_core::{hash::FileHash, limits::put_time, wire::CommitProgress};
+use niks3_core::{
+    hash::FileHash,
+    limits::put_time,
+    wire::{CommitProgress, UploadId},
+};
 use tracing::{info, warn};
 
 use super::{Caller, IDLE_TIME, UploadError, Uploads, abandon::release_all, retry};
@@ -46,7 +50,11 @@ enum Wave {
 ///
 /// # Errors
 /// See [`UploadError`].
-pub async fn commit(cx: &Uploads, caller: &Caller, id: &str) -> Result<CommitAnswer, UploadError> {
+pub async fn commit(
+    cx: &Uploads,
+    caller: &Caller,
+    id: &UploadId,
+) -> Result<CommitAnswer, UploadError> {
     let until = Instant::now() + STEP_TIME;
     let mut published: Vec<(i64, Option<FileHash>)> = Vec::new();
     loop {
@@ -80,7 +88,7 @@ pub async fn commit(cx: &Uploads, caller: &Caller, id: &str) -> Result<CommitAns
 async fn next_wave(
     cx: &Uploads,
     caller: &Caller,
-    id: &str,
+    id: &UploadId,
     published: &[(i64, Option<FileHash>)],
 ) -> Result<Wave, UploadError> {
     let mut connection = cx.store.connection().await?;
@@ -161,7 +169,7 @@ async fn publish(
 async fn note_published(
     cx: &Uploads,
     caller: &Caller,
-    id: &str,
+    id: &UploadId,
     published: &[(i64, Option<FileHash>)],
 ) -> Result<Remaining, UploadError> {
     let mut connection = cx.store.connection().await?;

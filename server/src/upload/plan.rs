@@ -4,9 +4,9 @@ use std::collections::HashSet;
 
 use niks3_core::{
     hash::NarHash,
-    object_key::{NarSuffix, ObjectKey},
+    object_key::{ObjectKey, RandomPart},
     store_path::StorePathHash,
-    wire::{KeptPath, OpenUpload, PlanRequest, PlanResponse, PlannedPath},
+    wire::{KeptPath, OpenUpload, PlanRequest, PlanResponse, PlannedPath, UploadId},
 };
 use tracing::info;
 
@@ -36,7 +36,7 @@ pub async fn plan(
         let kept = kept.filter_map(|(index, (path, status))| kept_path(index, path, status));
         return Ok(PlanResponse { kept: kept.collect(), ..PlanResponse::default() });
     }
-    let id = random_id();
+    let id = UploadId::from_random(random_bytes());
     let opened = retry(|| open(cx, caller, &id)).await?;
     match hold(cx, caller, &id, request, order).await {
         Ok(mut response) => {
@@ -96,7 +96,7 @@ fn root_key(request: &PlanRequest, root: u32) -> ObjectKey {
     ObjectKey::NarInfo(request.paths[root as usize].path.hash())
 }
 
-async fn open(cx: &Uploads, caller: &Caller, id: &str) -> Result<u64, UploadError> {
+async fn open(cx: &Uploads, caller: &Caller, id: &UploadId) -> Result<u64, UploadError> {
     let mut connection = cx.store.connection().await?;
     let tx = connection.begin().await?;
     if store::count_open(&tx, &caller.0).await? >= store::MAX_OPEN_UPLOADS {
@@ -112,7 +112,7 @@ async fn open(cx: &Uploads, caller: &Caller, id: &str) -> Result<u64, UploadErro
 async fn hold(
     cx: &Uploads,
     caller: &Caller,
-    id: &str,
+    id: &UploadId,
     request: &PlanRequest,
     order: &[u32],
 ) -> Result<PlanResponse, UploadError> {
@@ -153,7 +153,7 @@ struct HeldChunk {
 async fn hold_chunk(
     cx: &Uploads,
     caller: &Caller,
-    id: &str,
+    id: &UploadId,
     request: &PlanRequest,
     chunk: &[u32],
     rows: &[Option<i64>],
@@ -213,7 +213,7 @@ fn plan_row(request: &PlanRequest, index: u32, row: i64, known: &[Option<i64>]) 
 async fn set_roots(
     cx: &Uploads,
     caller: &Caller,
-    id: &str,
+    id: &UploadId,
     roots: &[i64],
 ) -> Result<(), UploadError> {
     let mut connection = cx.store.connection().await?;
@@ -223,14 +223,13 @@ async fn set_roots(
     Ok(tx.commit().await?)
 }
 
-/// An upload's id: who knows it may go on with it, so it cannot be guessed.
-fn random_id() -> String {
-    random_suffix().to_string()
+/// A random part of a key: nobody else's, and not to be guessed.
+pub(super) fn random_part() -> RandomPart {
+    RandomPart::from_random(random_bytes())
 }
 
-/// 120 random bits as 24 characters.
-pub(super) fn random_suffix() -> NarSuffix {
+fn random_bytes() -> [u8; 24] {
     let mut bytes = [0; 24];
     getrandom::fill(&mut bytes).expect("the operating system has randomness");
-    NarSuffix::from_random(bytes)
+    bytes
 }

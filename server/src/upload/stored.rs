@@ -7,7 +7,7 @@ use niks3_core::{
     hash::FileHash,
     limits::MAX_OBJECTS_PER_CALL,
     object_key::{ObjectKey, ObjectKind},
-    wire::{StoredRequest, StoredResponse},
+    wire::{StoredRequest, StoredResponse, UploadId},
 };
 
 use super::{Caller, IDLE_TIME, UploadError, Uploads, retry};
@@ -26,7 +26,7 @@ const HEADS_AT_ONCE: usize = 32;
 pub async fn stored(
     cx: &Uploads,
     caller: &Caller,
-    id: &str,
+    id: &UploadId,
     request: &StoredRequest,
 ) -> Result<StoredResponse, UploadError> {
     let (count, limit) = (request.objects.len() + request.no_listing.len(), MAX_OBJECTS_PER_CALL);
@@ -66,7 +66,7 @@ fn reported(request: &StoredRequest) -> Result<HashMap<ObjectKey, Option<FileHas
 async fn look_up(
     cx: &Uploads,
     caller: &Caller,
-    id: &str,
+    id: &UploadId,
     request: &StoredRequest,
 ) -> Result<Vec<OwnObject>, UploadError> {
     let keys: Vec<ObjectKey> = request.objects.iter().map(|object| object.key.clone()).collect();
@@ -97,7 +97,7 @@ async fn is_there(cx: &Uploads, object: &OwnObject) -> Result<bool, S3Error> {
 async fn record(
     cx: &Uploads,
     caller: &Caller,
-    id: &str,
+    id: &UploadId,
     request: &StoredRequest,
     there: &[(i64, Option<FileHash>)],
 ) -> Result<(), UploadError> {

@@ -10,10 +10,10 @@ use niks3_core::{
     limits::{MAX_LISTING_BYTES, MAX_OBJECTS_PER_CALL, MAX_PUT_BYTES, put_time},
     object_key::ObjectKey,
     store_path::StorePathHash,
-    wire::{ObjectSpec, PresignedUrl, UrlAnswer, UrlsRequest, UrlsResponse},
+    wire::{ObjectSpec, PresignedUrl, UploadId, UrlAnswer, UrlsRequest, UrlsResponse},
 };
 
-use super::{Caller, IDLE_TIME, UploadError, Uploads, plan::random_suffix, retry};
+use super::{Caller, IDLE_TIME, UploadError, Uploads, plan::random_part, retry};
 use crate::{
     s3::Body,
     store::{self, ListingRow, NarRow, OwnObject, Tx, UploadGone, UploadState},
@@ -26,7 +26,7 @@ use crate::{
 pub async fn urls(
     cx: &Uploads,
     caller: &Caller,
-    id: &str,
+    id: &UploadId,
     request: &UrlsRequest,
 ) -> Result<UrlsResponse, UploadError> {
     check(&request.objects)?;
@@ -94,7 +94,7 @@ fn check(objects: &[ObjectSpec]) -> Result<(), UploadError> {
 async fn grant(
     cx: &Uploads,
     caller: &Caller,
-    id: &str,
+    id: &UploadId,
     objects: &[ObjectSpec],
 ) -> Result<HashMap<Name, OwnObject>, UploadError> {
     let slowest = objects.iter().map(|object| put_time(body(object).0)).max().unwrap_or_default();
@@ -155,7 +155,7 @@ async fn grant_nars(
     }
     for hash in store::adopt_nars(tx, upload, &hashes).await? {
         let (bytes, _) = wanted.remove(&hash).unwrap_or((0, BodyMd5::new([0; 16])));
-        let key = ObjectKey::Nar(hash, random_suffix());
+        let key = ObjectKey::Nar(hash, random_part());
         granted.insert(Name::Nar(hash), OwnObject { id: ADOPTED, key, bytes, stored: true });
     }
     let bodies: Vec<_> = wanted.iter().map(|(hash, (bytes, md5))| (*hash, *bytes, *md5)).collect();
@@ -168,7 +168,7 @@ async fn grant_nars(
     let new: Vec<NarRow> = wanted
         .into_iter()
         .map(|(nar_hash, (bytes, md5))| NarRow {
-            key: ObjectKey::Nar(nar_hash, random_suffix()),
+            key: ObjectKey::Nar(nar_hash, random_part()),
             nar_hash,
             bytes,
             md5,

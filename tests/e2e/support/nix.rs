@@ -27,7 +27,9 @@ impl Nix {
                 given.split(':').filter(|bin| !bin.is_empty()).map(PathBuf::from).collect();
             if bins.is_empty() {
                 let path = std::env::var_os("PATH").unwrap_or_default();
-                bins.extend(std::env::split_paths(&path).find(|dir| dir.join("nix-build").exists()));
+                bins.extend(
+                    std::env::split_paths(&path).find(|dir| dir.join("nix-build").exists()),
+                );
             }
             assert!(!bins.is_empty(), "no Nix: set NIKS3_TEST_NIX, or run scripts/test");
             bins.into_iter().map(Nix::at).collect()

@@ -17,6 +17,13 @@ impl S3 for Store {
         self.0.files.create_bucket(req).await
     }
 
+    async fn delete_bucket(
+        &self,
+        req: S3Request<DeleteBucketInput>,
+    ) -> S3Result<S3Response<DeleteBucketOutput>> {
+        self.0.files.delete_bucket(req).await
+    }
+
     async fn head_bucket(
         &self,
         req: S3Request<HeadBucketInput>,
