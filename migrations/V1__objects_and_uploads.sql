@@ -50,13 +50,15 @@ CREATE TABLE uploads (
   state       smallint NOT NULL,        -- UploadState in server/src/store/uploads.rs
   created_at  timestamptz NOT NULL,
   expires_at  timestamptz NOT NULL,     -- beyond every URL that it was given
+  paths       integer NOT NULL,         -- how many its plan has
   roots       bigint[] NOT NULL         -- narinfos that will be closures
 );
 CREATE INDEX uploads_open ON uploads (caller, expires_at) WHERE state = 0;
 
 -- While this row is there, the object is not garbage.
 CREATE TABLE holds (upload bigint NOT NULL, object_id bigint NOT NULL, PRIMARY KEY (upload, object_id));
-CREATE INDEX holds_object ON holds (object_id);
+-- Both columns: "does this upload hold it" must not read every holder of glibc.
+CREATE INDEX holds_object ON holds (object_id, upload);
 
 -- What an open upload says of the paths that it has work to do for.
 CREATE TABLE upload_paths (
@@ -70,7 +72,13 @@ CREATE TABLE upload_paths (
   signatures  text NOT NULL,            -- between spaces, as Nix keeps them
   refs        bigint[] NOT NULL,        -- narinfos of its references, itself left out
   ref_paths   text NOT NULL,            -- the same as base names between spaces, itself included
+  level       integer NOT NULL,         -- above those of its references within the plan
+  listing_id  bigint,                   -- its listing, once that is stored
   no_listing  boolean NOT NULL DEFAULT false,
+  done        boolean NOT NULL DEFAULT false,   -- published, its listing attached
   PRIMARY KEY (upload, object_id)
 );
-CREATE INDEX upload_paths_nar ON upload_paths (upload, nar_hash);
+-- What a commit looks at next, however large the upload is.
+CREATE INDEX upload_paths_to_do ON upload_paths (upload, level, object_id) WHERE NOT done;
+-- The hash first: led by the upload it would be taken for look-ups by object too, and filtered.
+CREATE INDEX upload_paths_nar ON upload_paths (nar_hash, upload);

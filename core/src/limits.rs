@@ -15,6 +15,10 @@ pub const MAX_REFERENCES_PER_PATH: usize = 10_000;
 /// Signatures that a path may bring along.
 pub const MAX_SIGNATURES_PER_PATH: usize = 32;
 
+/// Bytes of the references and signatures of one path, as its narinfo has them. nix-narinfo reads
+/// narinfos of up to 1 MiB; the rest of one is short.
+pub const MAX_PATH_TEXT_BYTES: usize = 900 * 1024;
+
 /// Bytes of the body of a plan: 100,000 paths with all they have take about 50 MB of JSON.
 pub const MAX_PLAN_BYTES: usize = 96 * 1024 * 1024;
 

@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 
 use crate::{
-    limits::{MAX_PATHS, MAX_REFERENCES, MAX_REFERENCES_PER_PATH, MAX_SIGNATURES_PER_PATH},
+    limits::{
+        MAX_PATH_TEXT_BYTES, MAX_PATHS, MAX_REFERENCES, MAX_REFERENCES_PER_PATH,
+        MAX_SIGNATURES_PER_PATH,
+    },
     store_path::{StoreDir, StorePath, StorePathHash},
     wire::PlanRequest,
 };
@@ -112,6 +115,19 @@ pub fn check(plan: &PlanRequest, store_dir: &StoreDir) -> Result<Vec<u32>, PlanR
     Ok(order)
 }
 
+/// How deep below the top each path lies, counted from below: a path is one above the highest of
+/// its references. `order` is what [`check`] answered.
+#[must_use]
+pub fn levels(plan: &PlanRequest, order: &[u32]) -> Vec<u32> {
+    let mut levels = vec![0; plan.paths.len()];
+    for index in order {
+        let references = plan.paths[*index as usize].references.iter().filter(|to| *to != index);
+        let level = references.map(|to| levels[*to as usize] + 1).max().unwrap_or(0);
+        levels[*index as usize] = level;
+    }
+    levels
+}
+
 fn at_most(what: &'static str, count: usize, limit: usize) -> Result<(), PlanRefused> {
     if count > limit { Err(PlanRefused::TooMany { what, count, limit }) } else { Ok(()) }
 }
@@ -149,6 +165,12 @@ fn check_paths(plan: &PlanRequest) -> Result<(), PlanRefused> {
                 return Err(PlanRefused::DuplicateReference { path: path.path.clone(), to });
             }
             *last = number as u32;
+        }
+        let names = path.references.iter().map(|to| &plan.paths[*to as usize].path);
+        let bytes = names.map(|to| to.name().len() + 34).sum::<usize>()
+            + path.signatures.iter().map(|text| text.to_string().len() + 6).sum::<usize>();
+        if bytes > MAX_PATH_TEXT_BYTES {
+            return too_many("bytes of references and signatures", bytes, MAX_PATH_TEXT_BYTES);
         }
     }
     Ok(())
@@ -238,6 +260,13 @@ mod tests {
     }
 
     #[test]
+    fn a_path_is_one_level_above_its_highest_reference() {
+        let plan = plan(&[&[], &[0, 1], &[0], &[2, 1], &[0, 3]]);
+        let order = checked(&plan).unwrap();
+        assert_eq!(levels(&plan, &order), [0, 1, 1, 2, 3]);
+    }
+
+    #[test]
     fn a_chain_of_a_hundred_thousand_is_no_trouble() {
         let links: Vec<Vec<u32>> =
             (0..100_000).map(|n: u32| n.checked_sub(1).into_iter().collect()).collect();
@@ -289,6 +318,17 @@ mod tests {
         let mut signed = plan(&[&[]]);
         signed.paths[0].signatures = vec!["k:AAAA".parse().unwrap(); MAX_SIGNATURES_PER_PATH + 1];
         assert!(matches!(checked(&signed), Err(PlanRefused::TooManyOf { .. })));
+
+        // 9,000 names of 200 characters are more than a narinfo may have.
+        let some: Vec<u32> = (0..9000).collect();
+        let mut references: Vec<&[u32]> = vec![&[]; 9000];
+        references.push(&some);
+        let mut wordy = plan(&references);
+        for (n, path) in wordy.paths.iter_mut().enumerate() {
+            path.path = format!("{n:032}-{}", "p".repeat(200)).parse().unwrap();
+        }
+        let text = checked(&wordy).unwrap_err().to_string();
+        assert!(text.contains("bytes of references and signatures"), "{text}");
 
         let references: Vec<&[u32]> = vec![&[]; MAX_PATHS + 1];
         assert!(matches!(checked(&plan(&references)), Err(PlanRefused::TooMany { .. })));

@@ -1,5 +1,7 @@
 //! `nix-cache-info`: says for which store directory the cache is.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use niks3_core::{object_key::ObjectKey, store_path::StoreDir};
 use tracing::info;
 
@@ -48,7 +50,9 @@ pub async fn ensure(bucket: &Bucket, store_dir: &StoreDir) -> Result<(), CacheIn
         };
     }
     let text = format!("StoreDir: {store_dir}\nWantMassQuery: 1\nPriority: {PRIORITY}\n");
-    bucket.put(&ObjectKey::CacheInfo, text.into_bytes()).await?;
+    // Nothing rests on when this one can no longer be written, so our own clock will do.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    bucket.put(&ObjectKey::CacheInfo, text.into_bytes(), now.as_secs_f64()).await?;
     info!(bucket.name = bucket.name(), "wrote nix-cache-info");
     Ok(())
 }

@@ -35,6 +35,11 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, public)
     }
 
+    /// 503: come back.
+    pub fn unavailable(public: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, public)
+    }
+
     /// 400.
     pub fn bad_request(public: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, public)
@@ -58,8 +63,10 @@ impl From<UploadError> for ApiError {
             | E::TooLarge { .. }
             | E::NoFileHash(_)
             | E::Compose(_) => Self::bad_request(public),
-            E::TooManyOpen => Self::new(StatusCode::TOO_MANY_REQUESTS, public),
-            E::Incomplete { .. } | E::Stale => Self::new(StatusCode::CONFLICT, public),
+            E::TooManyOpen | E::TooManyPlanned | E::TooManyBodies => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, public)
+            }
+            E::Incomplete(_) | E::Stale => Self::new(StatusCode::CONFLICT, public),
             E::Store(error) => error.into(),
             // Its own words: they name bucket, key and S3's answer, and no URL.
             E::S3(error) => Self::new(StatusCode::BAD_GATEWAY, public).caused_by(error),

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use crate::{auth::Token, upload::Uploads};
+use crate::{auth::Token, http::health::LastLook, upload::Uploads};
 
-/// Plans that are read and carried out at once. One may take a hundred megabytes while its JSON
+/// Large plans that are read and carried out at once. One may take a hundred megabytes while its JSON
 /// is read; the rest wait with their bodies unread.
 const PLANS_AT_ONCE: usize = 4;
 
@@ -17,8 +17,10 @@ pub struct AppState {
     pub uploads: Arc<Uploads>,
     /// Lets callers push.
     pub api_token: Token,
-    /// One permit for each plan under way.
+    /// One permit for each large plan under way.
     pub plans: Arc<Semaphore>,
+    /// The last look at database and bucket.
+    pub health: Arc<LastLook>,
 }
 
 impl AppState {
@@ -26,6 +28,7 @@ impl AppState {
     #[must_use]
     pub fn new(uploads: Uploads, api_token: Token) -> Self {
         let plans = Arc::new(Semaphore::new(PLANS_AT_ONCE));
-        Self { uploads: Arc::new(uploads), api_token, plans }
+        let health = Arc::default();
+        Self { uploads: Arc::new(uploads), api_token, plans, health }
     }
 }

@@ -120,6 +120,8 @@ async fn a_database_that_is_down_is_said_and_nothing_breaks() {
          SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
     );
     admin.batch_execute(&down).await.unwrap();
+    // Its last look is good for some seconds.
+    tokio::time::sleep(Duration::from_secs(4)).await;
     let health = http().get(format!("{}/health", cache.server.url())).send().await.unwrap();
     assert_eq!(health.status(), 503);
     assert_eq!(health.text().await.unwrap(), r#"{"database":"unreachable","bucket":"ok"}"#);
@@ -139,6 +141,7 @@ async fn a_bucket_that_is_gone_is_said_and_nothing_is_committed() {
     assert!(run.stderr.contains("NoSuchBucket") || run.stderr.contains("404"), "{}", run.stderr);
     assert_eq!(cache.count("SELECT count(*) FROM closures").await, 0);
     assert_eq!(cache.count("SELECT count(*) FROM holds").await, 0);
+    tokio::time::sleep(Duration::from_secs(4)).await;
     let health = http().get(format!("{}/health", cache.server.url())).send().await.unwrap();
     assert_eq!(health.status(), 503);
 }

@@ -1,21 +1,42 @@
 //! `GET /health`: needs no token and tells nothing that helps an attacker.
 
+use std::time::{Duration, Instant};
+
 use axum::{Json, extract::State, http::StatusCode};
 use niks3_core::object_key::ObjectKey;
 use serde::Serialize;
+use tokio::sync::Mutex;
 use tracing::warn;
 
 use crate::{error::report, state::AppState};
 
+/// How long one look is good for: nobody needs a token to ask, and each look costs a request to S3.
+const GOOD_FOR: Duration = Duration::from_secs(3);
+
 /// Body of `GET /health`.
-#[derive(Serialize)]
+#[derive(Clone, Copy, Serialize)]
 pub struct Health {
     database: &'static str,
     bucket: &'static str,
 }
 
+/// The last look and when it was; one looks at a time.
+pub type LastLook = Mutex<Option<(Instant, Health)>>;
+
 /// Whether the database and the bucket answer: 200 when both do, else 503.
 pub async fn health(State(app): State<AppState>) -> (StatusCode, Json<Health>) {
+    let mut last = app.health.lock().await;
+    let fresh = last.filter(|(when, _)| when.elapsed() < GOOD_FOR);
+    let health = match fresh {
+        Some((_, health)) => health,
+        None => look(&app).await,
+    };
+    *last = Some((fresh.map_or_else(Instant::now, |(when, _)| when), health));
+    let all = health.database == "ok" && health.bucket == "ok";
+    (if all { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(health))
+}
+
+async fn look(app: &AppState) -> Health {
     let cache_info = ObjectKey::CacheInfo;
     let (database, bucket) =
         tokio::join!(app.uploads.store.ping(), app.uploads.bucket.head(&cache_info));
@@ -29,7 +50,8 @@ pub async fn health(State(app): State<AppState>) -> (StatusCode, Json<Health>) {
     let bucket = match bucket {
         Ok(Some(_)) => "ok",
         Ok(None) => {
-            warn!("nix-cache-info is gone from the bucket; a restart of the server writes it");
+            // A HEAD has no body to say whether the bucket is gone too.
+            warn!("nix-cache-info is not in the bucket, or the bucket is gone");
             "without nix-cache-info"
         }
         Err(error) => {
@@ -37,7 +59,5 @@ pub async fn health(State(app): State<AppState>) -> (StatusCode, Json<Health>) {
             "unreachable"
         }
     };
-    let all = database == "ok" && bucket == "ok";
-    let status = if all { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(Health { database, bucket }))
+    Health { database, bucket }
 }

@@ -1,6 +1,6 @@
 //! `/api/v1/uploads`
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -15,6 +15,8 @@ use niks3_core::{
     wire::{PlanRequest, PlanResponse, StoredResponse, UploadId, UrlsResponse},
 };
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::json;
 use crate::{
     auth::MayPush,
@@ -24,14 +26,24 @@ use crate::{
     upload::{self, CommitAnswer},
 };
 
+/// Bytes of a plan that needs no turn: some thousand paths.
+const SMALL_PLAN_BYTES: usize = 1024 * 1024;
+
+/// How long a large plan waits for its turn.
+const PLAN_TURN_WAIT: Duration = Duration::from_secs(30);
+
 /// `POST /api/v1/uploads`
 pub async fn plan(
     MayPush(caller): MayPush,
     State(app): State<AppState>,
     request: Request<Body>,
 ) -> Result<Json<PlanResponse>, ApiError> {
-    // Before the body is read: what waits here costs no memory. Closed never.
-    let _turn = app.plans.acquire().await;
+    // Before the body is read: what waits here costs no memory. Small plans take little and need
+    // not wait for those who send large ones slowly.
+    let _turn = match json::announced(&request) {
+        Some(length) if length <= SMALL_PLAN_BYTES => None,
+        _ => Some(turn(&app).await?),
+    };
     let plan: PlanRequest = json::read(request, MAX_PLAN_BYTES).await?;
     let (plan, uploads) = (Arc::new(plan), Arc::clone(&app.uploads));
     let checked = tokio::task::spawn_blocking({
@@ -43,6 +55,14 @@ pub async fn plan(
         .map_err(|_| ApiError::bad_request("the plan cannot be checked"))?
         .map_err(upload::UploadError::from)?;
     Ok(Json(upload::plan(&uploads, &caller, &plan, &order).await?))
+}
+
+/// A place among the large plans. The semaphore is never closed.
+async fn turn(app: &AppState) -> Result<OwnedSemaphorePermit, ApiError> {
+    let turn = tokio::time::timeout(PLAN_TURN_WAIT, Arc::clone(&app.plans).acquire_owned()).await;
+    turn.ok().and_then(Result::ok).ok_or_else(|| {
+        ApiError::unavailable("other large plans are being read; try again in a moment")
+    })
 }
 
 /// `POST /api/v1/uploads/{id}/urls`

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use jiff::Timestamp;
 use niks3_core::{hash::BodyMd5, object_key::ObjectKey, wire::MetadataEncoding};
 use rusty_s3::S3Action as _;
 use url::Url;
@@ -27,9 +28,17 @@ pub struct PresignedPut {
 }
 
 impl Bucket {
-    /// A URL that takes exactly `body` as `key`, for `lifetime`.
+    /// A URL that takes exactly `body` as `key`, for `lifetime` from `signed_at` on: seconds since
+    /// 1970. That is the database's time wherever it was recorded that the key may be written, so
+    /// that the URL ends when the record says, whatever our own clock does.
     #[must_use]
-    pub fn presign_put(&self, key: &ObjectKey, body: Body, lifetime: Duration) -> PresignedPut {
+    pub fn presign_put(
+        &self,
+        key: &ObjectKey,
+        body: Body,
+        signed_at: f64,
+        lifetime: Duration,
+    ) -> PresignedPut {
         let mut headers = BTreeMap::from([
             ("content-length".to_owned(), body.bytes.to_string()),
             ("content-md5".to_owned(), body.md5.to_string()),
@@ -43,7 +52,8 @@ impl Bucket {
         for (header, value) in &headers {
             put.headers_mut().insert(header.clone(), value.clone());
         }
-        PresignedPut { url: put.sign(lifetime), headers }
+        let signed_at = Timestamp::from_second(signed_at as i64).unwrap_or_default();
+        PresignedPut { url: put.sign_with_time(lifetime, &signed_at), headers }
     }
 
     /// The Content-Encoding of an object. A NAR has none, ever: every Nix would decode it, find

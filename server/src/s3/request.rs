@@ -111,14 +111,15 @@ impl Bucket {
     }
 
     /// Writes a small object. The caller has recorded that its key may be written for
-    /// [`OWN_URL_LIFETIME`] and the time of a PUT; all tries share that.
+    /// [`OWN_URL_LIFETIME`] from `signed_at` on, and the time of a PUT; all tries share that.
     ///
     /// # Errors
     /// When S3 does not take it.
-    pub async fn put(&self, key: &ObjectKey, body: Vec<u8>) -> Result<(), S3Error> {
+    pub async fn put(&self, key: &ObjectKey, body: Vec<u8>, signed_at: f64) -> Result<(), S3Error> {
         let md5 = BodyMd5::new(Md5::digest(&body).into());
         let body = Bytes::from(body);
-        let put = self.presign_put(key, Body { bytes: body.len() as u64, md5 }, OWN_URL_LIFETIME);
+        let spec = Body { bytes: body.len() as u64, md5 };
+        let put = self.presign_put(key, spec, signed_at, OWN_URL_LIFETIME);
         let headers: Vec<(String, String)> = put.headers.into_iter().collect();
         self.send(Method::PUT, &key.to_string(), put.url, &headers, body).await.map(drop)
     }

@@ -46,3 +46,14 @@ pub async fn roots(tx: &Tx<'_>, narinfos: &[ObjectKey]) -> Result<Roots, StoreEr
 pub async fn push_closures(tx: &Tx<'_>, roots: &[i64]) -> Result<(), StoreError> {
     tx.execute("push closures", PUSH, &[&roots]).await.map(drop)
 }
+
+/// How many of these roots are not in the bucket.
+///
+/// # Errors
+/// When the query fails.
+pub async fn unpublished(tx: &Tx<'_>, roots: &[i64]) -> Result<i64, StoreError> {
+    let sql = "SELECT count(*) FROM unnest($1::bigint[]) AS r(id) \
+               WHERE (SELECT o.stored_at FROM objects o WHERE o.id = r.id LIMIT 1) IS NULL";
+    let rows = tx.rows("look for unpublished roots", sql, &[&roots]).await?;
+    Ok(rows.first().map_or(0, |row| row.get(0)))
+}

@@ -6,6 +6,7 @@ use super::{StoreError, Tx};
 pub const RELEASE_CHUNK: usize = 2000;
 
 const RELEASE: &str = include_str!("sql/release_holds.sql");
+const FORGET: &str = include_str!("sql/forget_upload_paths.sql");
 
 /// Lets go of up to [`RELEASE_CHUNK`] objects of a finished upload; what nothing else needs
 /// becomes a candidate for garbage collection in the same statement, so a crash forgets none.
@@ -16,9 +17,16 @@ const RELEASE: &str = include_str!("sql/release_holds.sql");
 pub async fn release(tx: &Tx<'_>, upload: i64) -> Result<usize, StoreError> {
     let rows = tx.rows("release holds", RELEASE, &[&upload, &(RELEASE_CHUNK as i64)]).await?;
     let released: i64 = rows.first().map_or(0, |row| row.get(0));
-    if (released as usize) < RELEASE_CHUNK {
-        let sql = "DELETE FROM upload_paths WHERE upload = $1";
-        tx.execute("forget an upload's paths", sql, &[&upload]).await?;
-    }
     Ok(released as usize)
+}
+
+/// Forgets what a finished upload said of its paths, up to [`RELEASE_CHUNK`] of them. Returns how
+/// many they were.
+///
+/// # Errors
+/// When the query fails.
+pub async fn forget_paths(tx: &Tx<'_>, upload: i64) -> Result<usize, StoreError> {
+    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 2] =
+        [&upload, &(RELEASE_CHUNK as i64)];
+    Ok(tx.execute("forget an upload's paths", FORGET, &params).await? as usize)
 }

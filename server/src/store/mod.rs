@@ -19,25 +19,26 @@ use std::time::Duration;
 use deadpool_postgres::{Object, Pool, Transaction};
 use tokio_postgres::{Row, types::ToSql};
 
-pub use closures::{Roots, push_closures, roots};
+pub use closures::{Roots, push_closures, roots, unpublished};
 pub use connect::{DatabaseUrl, DatabaseUrlError};
-pub use holds::{RELEASE_CHUNK, release};
+pub use holds::{RELEASE_CHUNK, forget_paths, release};
 pub use migrate::{MigrateError, migrate};
 pub use narinfos::{
-    Composed, Ready, Remaining, Unpublished, attach_listings, compose, ready, remaining,
-    take_unpublished, unpublished_roots,
+    Composable, Composed, NextPath, Unpublished, compose, lock_composable, mark_done, next_paths,
+    progress, take_unpublished,
 };
 pub use objects::{
-    ListingRow, NarRow, OwnObject, adopt_nars, hold_and_write, insert_listing_rows, insert_nars,
-    mark_no_listing, mark_stored, own_nars, own_objects, planned_listings, planned_nars,
-    take_listings,
+    ListingRow, NarRow, OwnObject, adopt_nars, count_own_nars, hold_and_write, insert_listing_rows,
+    insert_nars, link_listings, mark_no_listing, mark_sent, mark_stored, own_nars, own_objects,
+    planned_listings, planned_nars, take_listings,
 };
 pub use plan::{
     PathStatus, PlanRow, hold_paths, insert_narinfo_rows, record_paths, revive, status,
 };
 pub use retry::retry;
 pub use uploads::{
-    MAX_OPEN_UPLOADS, Upload, UploadState, count_open, finish, lock, open, set_roots,
+    MAX_OPEN_UPLOADS, MAX_PLANNED_PATHS, Upload, UploadState, finish, lock, open, open_uploads,
+    roots_of, set_roots,
 };
 
 /// How long a statement waits for a lock before the transaction is rolled back and tried again.
@@ -106,7 +107,7 @@ impl StoreError {
                     SqlState::CANNOT_CONNECT_NOW,
                 ]
                 .contains(code),
-                None => source.is_closed() || std::error::Error::source(source).is_some(),
+                None => source.is_closed() || broke(source),
             },
             Self::Claimed(_) => true,
             Self::Connect(_) | Self::Corrupt { .. } | Self::Upload(_) => false,
@@ -216,6 +217,12 @@ impl Tx<'_> {
         };
         query.await.map_err(|source| StoreError::Query { what, source })
     }
+}
+
+/// Whether a client-side error is the connection's: a column of another type is not.
+fn broke(error: &tokio_postgres::Error) -> bool {
+    let cause = std::error::Error::source(error);
+    cause.is_some_and(|cause| cause.is::<std::io::Error>())
 }
 
 /// Reads a text column as the type that it was written from.

@@ -9,17 +9,36 @@ use niks3_core::{
 };
 use tokio_postgres::Row;
 
-use super::{StoreError, Tx, read_text};
+use super::{Connection, StoreError, Tx, read_text};
 
-const READY: &str = include_str!("sql/ready_to_compose.sql");
+const NEXT_PATHS: &str = include_str!("sql/next_paths.sql");
+const LOCK_OBJECTS: &str = include_str!("sql/lock_objects.sql");
+const COMPOSABLE: &str = include_str!("sql/composable.sql");
 const COMPOSE: &str = include_str!("sql/compose_narinfos.sql");
 const TAKE_UNPUBLISHED: &str = include_str!("sql/take_unpublished.sql");
-const REMAINING: &str = include_str!("sql/remaining.sql");
-const ATTACH_LISTINGS: &str = include_str!("sql/attach_listings.sql");
+const MARK_DONE: &str = include_str!("sql/mark_done.sql");
+const PROGRESS: &str = include_str!("sql/progress.sql");
+
+/// A path that is not done yet, and what it waits for.
+#[derive(Clone, Debug)]
+pub struct NextPath {
+    /// The row of its narinfo.
+    pub id: i64,
+    /// Its base name.
+    pub store_path: String,
+    /// Its narinfo is in the bucket.
+    pub published: bool,
+    /// What it is has been recorded.
+    pub composed: bool,
+    /// A NAR of it is in the bucket.
+    pub has_nar: bool,
+    /// Its references are published, and nobody can write its narinfo.
+    pub ready: bool,
+}
 
 /// A path that can be composed: its NAR is stored, its references are published.
 #[derive(Clone, Debug)]
-pub struct Ready {
+pub struct Composable {
     /// The row of its narinfo.
     pub id: i64,
     /// The row of its NAR.
@@ -48,32 +67,50 @@ pub struct Unpublished {
     pub key: ObjectKey,
     /// Its recorded text.
     pub narinfo: String,
+    /// The database's time, in seconds since 1970, from which on it may be written: what its URL is
+    /// to be signed with.
+    pub fenced_at: f64,
 }
 
-/// What is still to be done before an upload can be committed.
-#[derive(Clone, Debug, Default)]
-pub struct Remaining {
-    /// Narinfos of this upload that are published.
-    pub published: u64,
-    /// Narinfos that shall be.
-    pub total: u64,
-    /// Paths of which no NAR is stored.
-    pub without_nar: u64,
-    /// One of them.
-    pub example: Option<String>,
-}
-
-/// Up to `limit` paths of the upload that can be composed, their rows locked; those that another
-/// composer has in hand are left out. Inside the gate.
+/// Up to `limit` paths of the upload that are not done, those first that others need.
 ///
 /// # Errors
-/// When the query fails or a row cannot be read.
-pub async fn ready(tx: &Tx<'_>, upload: i64, limit: usize) -> Result<Vec<Ready>, StoreError> {
-    let rows = tx.rows("find what can be composed", READY, &[&upload, &(limit as i64)]).await?;
-    rows.iter().map(read_ready).collect()
+/// When the query fails.
+pub async fn next_paths(
+    tx: &Tx<'_>,
+    upload: i64,
+    limit: usize,
+) -> Result<Vec<NextPath>, StoreError> {
+    let rows = tx.rows("look at what is next", NEXT_PATHS, &[&upload, &(limit as i64)]).await?;
+    let read = |row: &Row| NextPath {
+        id: row.get("id"),
+        store_path: row.get("store_path"),
+        published: row.get("published"),
+        composed: row.get("composed"),
+        has_nar: row.get("has_nar"),
+        ready: row.get("ready"),
+    };
+    Ok(rows.iter().map(read).collect())
 }
 
-fn read_ready(row: &Row) -> Result<Ready, StoreError> {
+/// Locks these narinfos' rows, and answers what those of them will say that nobody has composed.
+/// Those that another composer has in hand are left out. Inside the gate.
+///
+/// # Errors
+/// When a query fails or a row cannot be read.
+pub async fn lock_composable(
+    tx: &Tx<'_>,
+    upload: i64,
+    ready: &[i64],
+) -> Result<Vec<Composable>, StoreError> {
+    let locked = tx.rows("lock narinfos", LOCK_OBJECTS, &[&ready]).await?;
+    let locked: Vec<i64> = locked.iter().map(|row| row.get(0)).collect();
+    // In a statement of its own: one that locks sees rows as they were before it waited.
+    let rows = tx.rows("look at what can be composed", COMPOSABLE, &[&upload, &locked]).await?;
+    rows.iter().map(read_composable).collect()
+}
+
+fn read_composable(row: &Row) -> Result<Composable, StoreError> {
     let file_hash: Option<Vec<u8>> = row.get("sha256");
     let file_hash = file_hash.and_then(|hash| hash.try_into().ok()).ok_or_else(|| {
         StoreError::Corrupt { what: "a NAR's FileHash", text: row.get("nar_key") }
@@ -100,7 +137,7 @@ fn read_ready(row: &Row) -> Result<Ready, StoreError> {
             .collect::<Result<_, _>>()?,
         ca: ca.map(|ca| read_text("a content address", &ca)).transpose()?,
     };
-    Ok(Ready { id: row.get("id"), nar_id: row.get("nar_id"), info })
+    Ok(Composable { id: row.get("id"), nar_id: row.get("nar_id"), info })
 }
 
 fn read_nar_hash(row: &Row) -> Result<NarHash, StoreError> {
@@ -109,7 +146,7 @@ fn read_nar_hash(row: &Row) -> Result<NarHash, StoreError> {
 }
 
 /// Records narinfos with their references: from here on this is what these paths are. In the
-/// transaction that found them [`ready`].
+/// transaction that [locked](lock_composable) them.
 ///
 /// # Errors
 /// When the query fails.
@@ -123,59 +160,49 @@ pub async fn compose(tx: &Tx<'_>, upload: i64, composed: &[Composed]) -> Result<
     tx.execute("compose narinfos", COMPOSE, &[&upload, &ids, &nars, &texts]).await.map(drop)
 }
 
-/// Up to `limit` composed narinfos of the upload that are not in the bucket yet, be it this upload
-/// or another that composed them. Records that somebody may write them for `writable` from now:
-/// to be committed before they are sent.
+/// Those of these composed narinfos that are not in the bucket and that no other commit has in hand,
+/// be it this upload or another that composed them. Records that somebody may write them for
+/// `writable`: to be committed before they are sent.
 ///
 /// # Errors
 /// When the query fails or a row cannot be read.
 pub async fn take_unpublished(
     tx: &Tx<'_>,
-    upload: i64,
-    limit: usize,
+    composed: &[i64],
     writable: Duration,
 ) -> Result<Vec<Unpublished>, StoreError> {
-    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
-        [&upload, &(limit as i64), &writable.as_secs_f64()];
+    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 2] =
+        [&composed, &writable.as_secs_f64()];
     let rows = tx.rows("take unpublished narinfos", TAKE_UNPUBLISHED, &params).await?;
     let read = |row: &Row| {
-        let key = read_text("a narinfo's key", row.get("key"))?;
-        Ok(Unpublished { id: row.get("id"), key, narinfo: row.get("narinfo") })
+        Ok(Unpublished {
+            id: row.get("id"),
+            key: read_text("a narinfo's key", row.get("key"))?,
+            narinfo: row.get("narinfo"),
+            fenced_at: row.get("at"),
+        })
     };
     rows.iter().map(read).collect()
 }
 
-/// How far the upload is.
+/// Notes that these narinfos of the upload's paths are published; listings of the contents that
+/// were composed become their references. Inside the gate.
 ///
 /// # Errors
 /// When the query fails.
-pub async fn remaining(tx: &Tx<'_>, upload: i64) -> Result<Remaining, StoreError> {
-    let rows = tx.rows("count what remains", REMAINING, &[&upload]).await?;
-    Ok(rows.first().map_or_else(Remaining::default, |row| Remaining {
-        published: row.get::<_, i64>("published") as u64,
-        total: row.get::<_, i64>("total") as u64,
-        without_nar: row.get::<_, i64>("without_nar") as u64,
-        example: row.get("example"),
-    }))
+pub async fn mark_done(tx: &Tx<'_>, upload: i64, published: &[i64]) -> Result<(), StoreError> {
+    if published.is_empty() {
+        return Ok(());
+    }
+    tx.execute("mark as done", MARK_DONE, &[&upload, &published]).await.map(drop)
 }
 
-/// How many of these roots are not in the bucket.
+/// How many of the upload's paths are done, and how many there are.
 ///
 /// # Errors
 /// When the query fails.
-pub async fn unpublished_roots(tx: &Tx<'_>, roots: &[i64]) -> Result<i64, StoreError> {
-    let sql = "SELECT count(*) FROM unnest($1::bigint[]) AS r(id) \
-               WHERE (SELECT true FROM objects o WHERE o.id = r.id AND o.stored_at IS NOT NULL \
-                      LIMIT 1) IS NULL";
-    let rows = tx.rows("look for unpublished roots", sql, &[&roots]).await?;
-    Ok(rows.first().map_or(0, |row| row.get(0)))
-}
-
-/// Makes the stored listings of this upload references of their narinfos, where they are of the
-/// contents that were composed, and remembers of which paths there can be none. Inside the gate.
-///
-/// # Errors
-/// When the query fails.
-pub async fn attach_listings(tx: &Tx<'_>, upload: i64) -> Result<(), StoreError> {
-    tx.execute("attach listings", ATTACH_LISTINGS, &[&upload]).await.map(drop)
+pub async fn progress(connection: &Connection, upload: i64) -> Result<(u64, u64), StoreError> {
+    let rows = connection.rows("count what is done", PROGRESS, &[&upload]).await?;
+    let count = |column: &str| rows.first().map_or(0, |row| row.get::<_, i64>(column)) as u64;
+    Ok((count("published"), count("total")))
 }

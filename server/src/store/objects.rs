@@ -19,6 +19,8 @@ const TAKE_LISTINGS: &str = include_str!("sql/take_listings.sql");
 const HOLD_AND_WRITE: &str = include_str!("sql/hold_and_write.sql");
 const OWN_OBJECTS: &str = include_str!("sql/own_objects.sql");
 const MARK_STORED: &str = include_str!("sql/mark_stored.sql");
+const MARK_SENT: &str = include_str!("sql/mark_sent.sql");
+const LINK_LISTINGS: &str = include_str!("sql/link_listings.sql");
 const MARK_NO_LISTING: &str = include_str!("sql/mark_no_listing.sql");
 
 /// A NAR that an upload is about to send: its key and the one body that the key is for.
@@ -194,8 +196,9 @@ pub async fn take_listings(
     rows.iter().map(read_own).collect()
 }
 
-/// Takes hold of objects and records for how long from now somebody may write each: to be
-/// committed before the URLs leave the server. Inside the gate.
+/// Takes hold of objects and records for how long somebody may write each: to be committed before
+/// the URLs leave the server. Inside the gate. Answers the database's time, in seconds since 1970,
+/// that the URLs are to be signed with.
 ///
 /// # Errors
 /// When the query fails.
@@ -203,12 +206,29 @@ pub async fn hold_and_write(
     tx: &Tx<'_>,
     upload: i64,
     objects: &[(i64, Duration)],
-) -> Result<(), StoreError> {
+) -> Result<f64, StoreError> {
     let ids: Vec<i64> = objects.iter().map(|(id, _)| *id).collect();
     let seconds: Vec<f64> = objects.iter().map(|(_, time)| time.as_secs_f64()).collect();
-    tx.execute("hold what may be written", HOLD_AND_WRITE, &[&upload, &ids, &seconds])
-        .await
-        .map(drop)
+    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [&upload, &ids, &seconds];
+    let rows = tx.rows("hold what may be written", HOLD_AND_WRITE, &params).await?;
+    Ok(rows.first().map_or(0.0, |row| row.get(0)))
+}
+
+/// The largest number of keys that this upload has for one of these NarHashes.
+///
+/// # Errors
+/// When the query fails.
+pub async fn count_own_nars(
+    tx: &Tx<'_>,
+    upload: i64,
+    hashes: &[NarHash],
+) -> Result<i64, StoreError> {
+    let hashes: Vec<String> = hashes.iter().map(NarHash::nix32).collect();
+    let sql = "SELECT coalesce(max(n), 0) FROM unnest($2::text[]) AS h(hash) CROSS JOIN LATERAL ( \
+               SELECT count(*) AS n FROM objects o WHERE o.key >= 'nar/' || h.hash || '-' \
+               AND o.key < 'nar/' || h.hash || '.' AND o.writer = $1) n";
+    let rows = tx.rows("count own NARs", sql, &[&upload, &hashes]).await?;
+    Ok(rows.first().map_or(0, |row| row.get(0)))
 }
 
 /// Those of `keys` that this upload may write. What is not answered is not its own.
@@ -234,13 +254,25 @@ fn read_own(row: &tokio_postgres::Row) -> Result<OwnObject, StoreError> {
     })
 }
 
-/// Notes that these objects are in the bucket, with the hashes of their bodies where there are
-/// any. What is stored already keeps what it has. Inside the gate, by an upload that holds them.
+/// Notes that these objects, the server's own, are in the bucket. Inside the gate.
 ///
 /// # Errors
 /// When the query fails.
-pub async fn mark_stored(
+pub async fn mark_stored(tx: &Tx<'_>, objects: &[i64]) -> Result<(), StoreError> {
+    if objects.is_empty() {
+        return Ok(());
+    }
+    tx.execute("mark as stored", MARK_STORED, &[&objects]).await.map(drop)
+}
+
+/// Notes that objects which the upload was to send are in the bucket, with the hashes of their
+/// bodies where there are any. What is stored already keeps what it has. Inside the gate.
+///
+/// # Errors
+/// When the query fails.
+pub async fn mark_sent(
     tx: &Tx<'_>,
+    upload: i64,
     objects: &[(i64, Option<FileHash>)],
 ) -> Result<(), StoreError> {
     if objects.is_empty() {
@@ -251,7 +283,19 @@ pub async fn mark_stored(
         .iter()
         .map(|(_, hash)| hash.as_ref().map(|hash| hash.as_bytes().as_slice()))
         .collect();
-    tx.execute("mark as stored", MARK_STORED, &[&ids, &hashes]).await.map(drop)
+    tx.execute("mark as sent", MARK_SENT, &[&upload, &ids, &hashes]).await?;
+    link_listings(tx, upload, &ids).await
+}
+
+/// Remembers those of these objects that are stored listings as the listings of the upload's paths.
+///
+/// # Errors
+/// When the query fails.
+pub async fn link_listings(tx: &Tx<'_>, upload: i64, objects: &[i64]) -> Result<(), StoreError> {
+    if objects.is_empty() {
+        return Ok(());
+    }
+    tx.execute("link listings", LINK_LISTINGS, &[&upload, &objects]).await.map(drop)
 }
 
 /// Notes of which planned paths there can be no listing.

@@ -48,6 +48,8 @@ pub struct PlanRow {
     pub refs: Vec<i64>,
     /// Base names of its references between spaces, itself included.
     pub ref_paths: String,
+    /// Above the levels of its references within the plan.
+    pub level: i32,
 }
 
 /// What is known of each of `paths`, in their order, as of now: one statement, whatever their
@@ -157,6 +159,7 @@ pub async fn record_paths(tx: &Tx<'_>, upload: i64, rows: &[PlanRow]) -> Result<
             &column(rows, |row| row.signatures.as_str()),
             &refs,
             &column(rows, |row| row.ref_paths.as_str()),
+            &column(rows, |row| row.level),
         ],
     )
     .await

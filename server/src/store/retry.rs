@@ -1,6 +1,6 @@
 //! Transactions that are tried again.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backon::{ExponentialBuilder, Retryable as _};
 
@@ -15,7 +15,7 @@ const RETRY_FOR: Duration = Duration::from_secs(10);
 /// With its last error.
 pub async fn retry<T, E, Fut>(
     transaction: impl FnMut() -> Fut,
-    is_transient: impl FnMut(&E) -> bool,
+    mut is_transient: impl FnMut(&E) -> bool,
 ) -> Result<T, E>
 where
     Fut: Future<Output = Result<T, E>>,
@@ -24,7 +24,8 @@ where
         .with_min_delay(Duration::from_millis(20))
         .with_max_delay(Duration::from_secs(1))
         .with_jitter()
-        .without_max_times()
-        .with_total_delay(Some(RETRY_FOR));
-    transaction.retry(policy).when(is_transient).await
+        .without_max_times();
+    // Of the tries too, not of the pauses alone: each may wait for locks.
+    let until = Instant::now() + RETRY_FOR;
+    transaction.retry(policy).when(|error| Instant::now() < until && is_transient(error)).await
 }

@@ -9,6 +9,10 @@ use super::{StoreError, Tx, UploadGone};
 /// Uploads that one caller may have open at once: a thousand CI jobs.
 pub const MAX_OPEN_UPLOADS: i64 = 1000;
 
+/// Paths that all open uploads of one caller may have together: a hundred closures of the largest
+/// kind, and some gigabytes of rows.
+pub const MAX_PLANNED_PATHS: i64 = 10_000_000;
+
 const OPEN: &str = include_str!("sql/open_upload.sql");
 const LOCK: &str = include_str!("sql/lock_upload.sql");
 
@@ -29,44 +33,40 @@ pub enum UploadState {
 pub struct Upload {
     /// What other rows call it.
     pub number: i64,
-    /// Never [`UploadState::Failed`].
+    /// What has become of it.
     pub state: UploadState,
     /// Until when it lives without another call: seconds since 1970, the database's clock.
     pub expires_at: u64,
-    /// Narinfos that will be its closures.
-    pub roots: Vec<i64>,
 }
 
-/// How many uploads of `caller` are open and not yet expired.
+/// How many uploads of `caller` are open and not yet expired, and how many paths they have.
 ///
 /// # Errors
 /// When the query fails.
-pub async fn count_open(tx: &Tx<'_>, caller: &str) -> Result<i64, StoreError> {
-    let sql = "SELECT count(*) FROM uploads WHERE caller = $1 AND state = 0 AND expires_at > now()";
+pub async fn open_uploads(tx: &Tx<'_>, caller: &str) -> Result<(i64, i64), StoreError> {
+    let sql = "SELECT count(*), coalesce(sum(paths), 0)::bigint FROM uploads \
+               WHERE caller = $1 AND state = 0 AND expires_at > now()";
     let rows = tx.rows("count open uploads", sql, &[&caller]).await?;
-    Ok(rows.first().map_or(0, |row| row.get(0)))
+    Ok(rows.first().map_or((0, 0), |row| (row.get(0), row.get(1))))
 }
 
-/// Opens an upload that lives for `lifetime` without another call.
+/// Opens an upload that lives for `lifetime` without another call. Repeating it is no error.
 ///
 /// # Errors
-/// When the query fails.
+/// When the query fails, or the id is another caller's.
 pub async fn open(
     tx: &Tx<'_>,
     id: &UploadId,
     caller: &str,
     lifetime: Duration,
+    paths: usize,
 ) -> Result<Upload, StoreError> {
-    let rows = tx
-        .rows("open an upload", OPEN, &[&id.to_string(), &caller, &lifetime.as_secs_f64()])
-        .await?;
+    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
+        [&id.to_string(), &caller, &lifetime.as_secs_f64(), &(paths as i32)];
+    let rows = tx.rows("open an upload", OPEN, &params).await?;
     let row = rows.first().ok_or(UploadGone::Unknown)?;
-    Ok(Upload {
-        number: row.get(0),
-        state: UploadState::Open,
-        expires_at: seconds(row.get(1)),
-        roots: Vec::new(),
-    })
+    let expires_at = seconds(row.get(1));
+    Ok(Upload { number: row.get(0), state: UploadState::Open, expires_at })
 }
 
 /// Locks the upload's row for this transaction and moves `expires_at` forward to at least
@@ -74,7 +74,7 @@ pub async fn open(
 /// up nobody else.
 ///
 /// # Errors
-/// [`UploadGone`] when there is none of that id and caller, or it failed.
+/// [`UploadGone::Unknown`] when there is none of that id and caller.
 pub async fn lock(
     tx: &Tx<'_>,
     id: &UploadId,
@@ -88,10 +88,33 @@ pub async fn lock(
     let state = match row.get::<_, i16>(1) {
         0 => UploadState::Open,
         1 => UploadState::Committed,
-        _ => return Err(UploadGone::Failed.into()),
+        _ => UploadState::Failed,
     };
     let expires_at = seconds(row.get(2));
-    Ok(Upload { number: row.get(0), state, expires_at, roots: row.get(3) })
+    Ok(Upload { number: row.get(0), state, expires_at })
+}
+
+impl Upload {
+    /// The upload, if it can be gone on with.
+    ///
+    /// # Errors
+    /// When it failed or is committed: what it held is let go.
+    pub fn if_open(self) -> Result<Self, StoreError> {
+        match self.state {
+            UploadState::Open => Ok(self),
+            UploadState::Committed | UploadState::Failed => Err(UploadGone::Failed.into()),
+        }
+    }
+}
+
+/// Which narinfos shall be closures.
+///
+/// # Errors
+/// When the query fails.
+pub async fn roots_of(tx: &Tx<'_>, upload: i64) -> Result<Vec<i64>, StoreError> {
+    let sql = "SELECT roots FROM uploads WHERE number = $1";
+    let rows = tx.rows("look up an upload's roots", sql, &[&upload]).await?;
+    Ok(rows.first().map_or_else(Vec::new, |row| row.get(0)))
 }
 
 /// Says which narinfos shall be closures.

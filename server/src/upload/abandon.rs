@@ -1,31 +1,29 @@
 //! `DELETE /api/v1/uploads/{id}`: giving up.
 
+use std::time::Duration;
+
 use niks3_core::wire::UploadId;
 use tracing::info;
 
 use super::{Caller, UploadError, Uploads, retry};
-use crate::store::{self, RELEASE_CHUNK, StoreError, UploadGone, UploadState};
+use crate::store::{self, RELEASE_CHUNK, UploadState};
 
-/// Gives an upload up: what only it held is garbage. Repeating it is no error.
+/// Gives an upload up: what only it held is garbage. Repeating it is no error, and goes on where a
+/// crash ended it.
 ///
 /// # Errors
 /// When there is no such upload, or the database fails.
 pub async fn abandon(cx: &Uploads, caller: &Caller, id: &UploadId) -> Result<(), UploadError> {
-    match retry(|| fail(cx, caller, id)).await {
-        Ok(upload) => {
-            release_all(cx, upload).await?;
-            info!("gave an upload up");
-            Ok(())
-        }
-        Err(UploadError::Store(StoreError::Upload(UploadGone::Failed))) => Ok(()),
-        Err(error) => Err(error),
-    }
+    let upload = retry(|| fail(cx, caller, id)).await?;
+    release_all(cx, upload).await?;
+    info!("gave an upload up");
+    Ok(())
 }
 
 async fn fail(cx: &Uploads, caller: &Caller, id: &UploadId) -> Result<i64, UploadError> {
     let mut connection = cx.store.connection().await?;
     let tx = connection.begin().await?;
-    let upload = store::lock(&tx, id, &caller.0, std::time::Duration::ZERO).await?;
+    let upload = store::lock(&tx, id, &caller.0, Duration::ZERO).await?;
     // What is committed stays committed.
     if upload.state == UploadState::Open {
         store::finish(&tx, upload.number, UploadState::Failed).await?;
@@ -38,7 +36,16 @@ async fn fail(cx: &Uploads, caller: &Caller, id: &UploadId) -> Result<i64, Uploa
 /// an upload that is not open: garbage collection takes them up.
 pub(super) async fn release_all(cx: &Uploads, upload: i64) -> Result<(), UploadError> {
     while retry(|| release_chunk(cx, upload)).await? == RELEASE_CHUNK {}
+    while retry(|| forget_chunk(cx, upload)).await? == RELEASE_CHUNK {}
     Ok(())
+}
+
+async fn forget_chunk(cx: &Uploads, upload: i64) -> Result<usize, UploadError> {
+    let mut connection = cx.store.connection().await?;
+    let tx = connection.begin().await?;
+    let forgotten = store::forget_paths(&tx, upload).await?;
+    tx.commit().await?;
+    Ok(forgotten)
 }
 
 async fn release_chunk(cx: &Uploads, upload: i64) -> Result<usize, UploadError> {

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, stream};
 use niks3_core::{
-    hash::FileHash,
     limits::put_time,
     wire::{CommitProgress, UploadId},
 };
@@ -14,19 +13,23 @@ use tracing::{info, warn};
 use super::{Caller, IDLE_TIME, UploadError, Uploads, abandon::release_all, retry};
 use crate::{
     s3::{OWN_URL_LIFETIME, S3Error},
-    store::{self, Composed, Remaining, Tx, Unpublished, UploadState},
+    store::{self, Composed, NextPath, Tx, Unpublished, Upload, UploadGone, UploadState},
 };
 
 /// How long one call works before it answers how far it is. Well below what proxies wait for.
 const STEP_TIME: Duration = Duration::from_secs(5);
 
-/// Narinfos in one wave: no transaction is long.
+/// Paths that one wave looks at: no transaction is long.
 const WAVE: usize = 1000;
 
 /// Narinfos that one commit sends at once; all together stay within the bucket's own bound.
 const PUTS_AT_ONCE: usize = 64;
 
-/// How long to wait for another upload that is composing the same paths.
+/// A PUT that has not begun so long after its wave's URLs were signed is left to a later wave: they
+/// live for a minute, and its tries need some of that.
+const LATEST_START: Duration = Duration::from_secs(30);
+
+/// How long to wait for another upload that is composing or publishing the same paths.
 const OTHERS_PAUSE: Duration = Duration::from_millis(100);
 
 /// How far a commit is.
@@ -40,10 +43,13 @@ pub enum CommitAnswer {
 
 /// What is to be done next.
 enum Wave {
+    /// These may be written from now on.
     Publish(Vec<Unpublished>),
-    /// Others have some of our paths in hand.
-    Wait(Remaining),
-    Committed(i64),
+    /// Something was noted: look again at once.
+    Again,
+    /// Others have the paths in hand that are next.
+    Wait,
+    Committed,
 }
 
 /// Works on the commit of an upload for some seconds. Safe to repeat, by several at once too.
@@ -56,28 +62,25 @@ pub async fn commit(
     id: &UploadId,
 ) -> Result<CommitAnswer, UploadError> {
     let until = Instant::now() + STEP_TIME;
-    let mut published: Vec<(i64, Option<FileHash>)> = Vec::new();
+    let mut published: Vec<i64> = Vec::new();
     loop {
-        match retry(|| next_wave(cx, caller, id, &published)).await? {
-            Wave::Publish(narinfos) => published = publish(cx, narinfos).await?,
-            Wave::Wait(remaining) if Instant::now() >= until => {
-                let Remaining { published, total, .. } = remaining;
-                return Ok(CommitAnswer::Going(CommitProgress { published, total }));
-            }
-            Wave::Wait(_) => {
-                published.clear();
-                tokio::time::sleep(OTHERS_PAUSE).await;
-            }
-            Wave::Committed(upload) => {
+        let (upload, wave) = retry(|| next_wave(cx, caller, id, &published)).await?;
+        published.clear();
+        match wave {
+            Wave::Publish(narinfos) => published = publish(cx, narinfos, until).await?,
+            Wave::Again => {}
+            Wave::Wait => tokio::time::sleep(OTHERS_PAUSE).await,
+            Wave::Committed => {
                 // Closures hold what this upload held; letting go may be taken up by anyone.
-                release_all(cx, upload).await?;
+                release_all(cx, upload.number).await?;
                 info!("committed an upload");
                 return Ok(CommitAnswer::Done);
             }
         }
-        if Instant::now() >= until && !published.is_empty() {
-            let remaining = retry(|| note_published(cx, caller, id, &published)).await?;
-            let Remaining { published, total, .. } = remaining;
+        if Instant::now() >= until {
+            retry(|| note_published(cx, caller, id, &published)).await?;
+            let connection = cx.store.connection().await?;
+            let (published, total) = store::progress(&connection, upload.number).await?;
             return Ok(CommitAnswer::Going(CommitProgress { published, total }));
         }
     }
@@ -89,70 +92,114 @@ async fn next_wave(
     cx: &Uploads,
     caller: &Caller,
     id: &UploadId,
-    published: &[(i64, Option<FileHash>)],
-) -> Result<Wave, UploadError> {
+    published: &[i64],
+) -> Result<(Upload, Wave), UploadError> {
     let mut connection = cx.store.connection().await?;
     let tx = connection.begin().await?;
-    let upload = store::lock(&tx, id, &caller.0, cx.url_lifetime + IDLE_TIME).await?;
+    let upload = lock(cx, &tx, caller, id).await?;
     if upload.state == UploadState::Committed {
-        return Ok(Wave::Committed(upload.number));
+        return Ok((upload, Wave::Committed));
     }
     tx.enter_gate().await?;
-    store::mark_stored(&tx, published).await?;
-    compose(cx, &tx, upload.number).await?;
+    note(&tx, &upload, published).await?;
+    let next = store::next_paths(&tx, upload.number, WAVE).await?;
+    let wave = if next.is_empty() {
+        let roots = store::roots_of(&tx, upload.number).await?;
+        if roots.is_empty() || store::unpublished(&tx, &roots).await? > 0 {
+            return Err(UploadError::Stale);
+        }
+        store::push_closures(&tx, &roots).await?;
+        store::finish(&tx, upload.number, UploadState::Committed).await?;
+        Wave::Committed
+    } else {
+        advance(cx, &tx, &upload, &next).await?
+    };
+    tx.commit().await?;
+    Ok((upload, wave))
+}
+
+/// An upload that failed holds nothing any more; one that is committed is done.
+async fn lock(
+    cx: &Uploads,
+    tx: &Tx<'_>,
+    caller: &Caller,
+    id: &UploadId,
+) -> Result<Upload, store::StoreError> {
+    let upload = store::lock(tx, id, &caller.0, cx.url_lifetime + IDLE_TIME).await?;
+    match upload.state {
+        UploadState::Failed => Err(UploadGone::Failed.into()),
+        UploadState::Open | UploadState::Committed => Ok(upload),
+    }
+}
+
+async fn note(tx: &Tx<'_>, upload: &Upload, published: &[i64]) -> Result<(), UploadError> {
+    store::mark_stored(tx, published).await?;
+    Ok(store::mark_done(tx, upload.number, published).await?)
+}
+
+async fn advance(
+    cx: &Uploads,
+    tx: &Tx<'_>,
+    upload: &Upload,
+    next: &[NextPath],
+) -> Result<Wave, UploadError> {
+    let ids = |wanted: fn(&NextPath) -> bool| -> Vec<i64> {
+        next.iter().filter(|path| wanted(path)).map(|path| path.id).collect()
+    };
+    // Published before, or by another upload meanwhile.
+    let there = ids(|path| path.published);
+    store::mark_done(tx, upload.number, &there).await?;
+
+    let ready = ids(|path| !path.published && !path.composed && path.ready && path.has_nar);
+    let composable = store::lock_composable(tx, upload.number, &ready).await?;
+    let mut composed = Vec::with_capacity(composable.len());
+    for path in composable {
+        let narinfo = path.info.compose(&cx.store_dir, &cx.signing_keys)?;
+        composed.push(Composed { id: path.id, nar_id: path.nar_id, narinfo });
+    }
+    store::compose(tx, upload.number, &composed).await?;
+
+    let mut unpublished = ids(|path| !path.published && path.composed);
+    unpublished.extend(composed.iter().map(|narinfo| narinfo.id));
     let writable = OWN_URL_LIFETIME + put_time(0);
-    let narinfos = store::take_unpublished(&tx, upload.number, WAVE, writable).await?;
+    let narinfos = store::take_unpublished(tx, &unpublished, writable).await?;
     if !narinfos.is_empty() {
-        tx.commit().await?;
         return Ok(Wave::Publish(narinfos));
     }
-    let remaining = store::remaining(&tx, upload.number).await?;
-    if let (count @ 1.., Some(example)) = (remaining.without_nar, remaining.example.clone()) {
-        tx.commit().await?;
-        return Err(UploadError::Incomplete { count, example });
+    if !there.is_empty() {
+        return Ok(Wave::Again);
     }
-    if remaining.published < remaining.total {
-        tx.commit().await?;
-        return Ok(Wave::Wait(remaining));
+    match next.iter().find(|path| !path.composed && !path.has_nar) {
+        Some(path) => Err(UploadError::Incomplete(path.store_path.clone())),
+        None => Ok(Wave::Wait),
     }
-    if upload.roots.is_empty() || store::unpublished_roots(&tx, &upload.roots).await? > 0 {
-        return Err(UploadError::Stale);
-    }
-    store::attach_listings(&tx, upload.number).await?;
-    store::push_closures(&tx, &upload.roots).await?;
-    store::finish(&tx, upload.number, UploadState::Committed).await?;
-    tx.commit().await?;
-    Ok(Wave::Committed(upload.number))
 }
 
-async fn compose(cx: &Uploads, tx: &Tx<'_>, upload: i64) -> Result<(), UploadError> {
-    let mut composed = Vec::new();
-    for ready in store::ready(tx, upload, WAVE).await? {
-        let narinfo = ready.info.compose(&cx.store_dir, &cx.signing_keys)?;
-        composed.push(Composed { id: ready.id, nar_id: ready.nar_id, narinfo });
-    }
-    Ok(store::compose(tx, upload, &composed).await?)
-}
-
-/// Sends narinfos to the bucket. Answers those that it took; some may fail, and are in the next
-/// wave again, but if all do, that is the answer.
+/// Sends narinfos to the bucket until the time is up. Answers those that it took; some may fail,
+/// and are in a later wave again, but if all do, that is the answer.
 async fn publish(
     cx: &Uploads,
     narinfos: Vec<Unpublished>,
-) -> Result<Vec<(i64, Option<FileHash>)>, S3Error> {
+    until: Instant,
+) -> Result<Vec<i64>, S3Error> {
+    let until = until.min(Instant::now() + LATEST_START);
     let results: Vec<_> = stream::iter(narinfos)
         .map(|narinfo| async move {
+            if Instant::now() >= until {
+                return None;
+            }
             let body = cx.bucket.encode(&narinfo.narinfo);
-            cx.bucket.put(&narinfo.key, body).await.map(|()| (narinfo.id, None))
+            let put = cx.bucket.put(&narinfo.key, body, narinfo.fenced_at).await;
+            Some(put.map(|()| narinfo.id))
         })
         .buffer_unordered(PUTS_AT_ONCE)
         .collect()
         .await;
     let mut published = Vec::with_capacity(results.len());
     let mut failed = None;
-    for result in results {
+    for result in results.into_iter().flatten() {
         match result {
-            Ok(done) => published.push(done),
+            Ok(id) => published.push(id),
             Err(error) => failed = Some(error),
         }
     }
@@ -170,14 +217,15 @@ async fn note_published(
     cx: &Uploads,
     caller: &Caller,
     id: &UploadId,
-    published: &[(i64, Option<FileHash>)],
-) -> Result<Remaining, UploadError> {
+    published: &[i64],
+) -> Result<(), UploadError> {
+    if published.is_empty() {
+        return Ok(());
+    }
     let mut connection = cx.store.connection().await?;
     let tx = connection.begin().await?;
-    let upload = store::lock(&tx, id, &caller.0, cx.url_lifetime + IDLE_TIME).await?;
+    let upload = lock(cx, &tx, caller, id).await?;
     tx.enter_gate().await?;
-    store::mark_stored(&tx, published).await?;
-    let remaining = store::remaining(&tx, upload.number).await?;
-    tx.commit().await?;
-    Ok(remaining)
+    note(&tx, &upload, published).await?;
+    Ok(tx.commit().await?)
 }

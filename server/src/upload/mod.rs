@@ -13,7 +13,7 @@ use niks3_core::{object_key::ObjectKey, store_path::StoreDir};
 
 use crate::{
     s3::{Bucket, S3Error},
-    store::{MAX_OPEN_UPLOADS, Store, StoreError},
+    store::{MAX_OPEN_UPLOADS, MAX_PLANNED_PATHS, Store, StoreError},
 };
 
 pub use abandon::abandon;
@@ -84,14 +84,15 @@ pub enum UploadError {
     /// Too many uploads are open.
     #[error("there are {MAX_OPEN_UPLOADS} open uploads already; finish or give up some")]
     TooManyOpen,
+    /// Too many paths are planned.
+    #[error("open uploads have {MAX_PLANNED_PATHS} paths already; finish or give up some")]
+    TooManyPlanned,
+    /// Keys for ever more bodies of one NAR.
+    #[error("the upload was given keys for too many bodies of one NAR")]
+    TooManyBodies,
     /// Committed before everything was sent.
-    #[error("{count} paths have no NAR in the bucket yet, {example} among them")]
-    Incomplete {
-        /// How many.
-        count: u64,
-        /// One of them.
-        example: String,
-    },
+    #[error("the NAR of {0} is not in the bucket yet: send it and report it before the commit")]
+    Incomplete(String),
     /// Something that was there at the plan is not any more.
     #[error("the cache has changed since this upload was planned; plan it again")]
     Stale,

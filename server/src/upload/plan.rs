@@ -30,14 +30,14 @@ pub async fn plan(
     let hashes: Vec<StorePathHash> = request.paths.iter().map(|path| path.path.hash()).collect();
     // One look without any lock: mostly everything is there, and then this is nearly all.
     let status = store::status(&cx.store.connection().await?, &hashes).await?;
-    if is_complete(&status) && retry(|| commit_complete(cx, request)).await? {
+    if is_complete(request, &status) && retry(|| commit_complete(cx, request)).await? {
         info!(push.paths = request.paths.len(), "a push found everything in the cache");
         let kept = request.paths.iter().zip(&status).enumerate();
         let kept = kept.filter_map(|(index, (path, status))| kept_path(index, path, status));
         return Ok(PlanResponse { kept: kept.collect(), ..PlanResponse::default() });
     }
     let id = UploadId::from_random(random_bytes());
-    let opened = retry(|| open(cx, caller, &id)).await?;
+    let opened = retry(|| open(cx, caller, &id, request.paths.len())).await?;
     match hold(cx, caller, &id, request, order).await {
         Ok(mut response) => {
             info!(
@@ -60,8 +60,12 @@ pub async fn plan(
     }
 }
 
-fn is_complete(status: &[PathStatus]) -> bool {
-    status.iter().all(|path| path.published && !path.claimed && !path.lacks_listing)
+fn is_complete(request: &PlanRequest, status: &[PathStatus]) -> bool {
+    request
+        .paths
+        .iter()
+        .zip(status)
+        .all(|(path, status)| status.published && !status.claimed && !may_list(path, status))
 }
 
 fn kept_path(index: usize, path: &PlannedPath, status: &PathStatus) -> Option<KeptPath> {
@@ -96,13 +100,23 @@ fn root_key(request: &PlanRequest, root: u32) -> ObjectKey {
     ObjectKey::NarInfo(request.paths[root as usize].path.hash())
 }
 
-async fn open(cx: &Uploads, caller: &Caller, id: &UploadId) -> Result<u64, UploadError> {
+async fn open(
+    cx: &Uploads,
+    caller: &Caller,
+    id: &UploadId,
+    paths: usize,
+) -> Result<u64, UploadError> {
     let mut connection = cx.store.connection().await?;
     let tx = connection.begin().await?;
-    if store::count_open(&tx, &caller.0).await? >= store::MAX_OPEN_UPLOADS {
+    let (uploads, planned) = store::open_uploads(&tx, &caller.0).await?;
+    if uploads >= store::MAX_OPEN_UPLOADS {
         return Err(UploadError::TooManyOpen);
     }
-    let upload = store::open(&tx, id, &caller.0, cx.url_lifetime + IDLE_TIME).await?;
+    if planned >= store::MAX_PLANNED_PATHS {
+        return Err(UploadError::TooManyPlanned);
+    }
+    let lifetime = cx.url_lifetime + IDLE_TIME;
+    let upload = store::open(&tx, id, &caller.0, lifetime, paths).await?;
     tx.commit().await?;
     Ok(upload.expires_at)
 }
@@ -118,9 +132,10 @@ async fn hold(
 ) -> Result<PlanResponse, UploadError> {
     let mut response = PlanResponse::default();
     let mut rows = vec![None; request.paths.len()];
+    let levels = niks3_core::plan::levels(request, order);
     let mut nars_seen: HashSet<NarHash> = HashSet::new();
     for chunk in order.chunks(CHUNK) {
-        let held = retry(|| hold_chunk(cx, caller, id, request, chunk, &rows)).await?;
+        let held = retry(|| hold_chunk(cx, caller, id, request, chunk, &rows, &levels)).await?;
         let adopted: HashSet<NarHash> = held.adopted.into_iter().collect();
         for (index, (row, status)) in chunk.iter().zip(held.paths) {
             let path = &request.paths[*index as usize];
@@ -157,12 +172,13 @@ async fn hold_chunk(
     request: &PlanRequest,
     chunk: &[u32],
     rows: &[Option<i64>],
+    levels: &[u32],
 ) -> Result<HeldChunk, UploadError> {
     let planned = |index: &u32| &request.paths[*index as usize];
     let hashes: Vec<StorePathHash> = chunk.iter().map(|index| planned(index).path.hash()).collect();
     let mut connection = cx.store.connection().await?;
     let tx = connection.begin().await?;
-    let upload = store::lock(&tx, id, &caller.0, cx.url_lifetime + IDLE_TIME).await?;
+    let upload = store::lock(&tx, id, &caller.0, cx.url_lifetime + IDLE_TIME).await?.if_open()?;
     store::insert_narinfo_rows(&tx, &hashes).await?;
     tx.enter_gate().await?;
     let paths = store::hold_paths(&tx, upload.number, &hashes).await?;
@@ -183,14 +199,23 @@ async fn hold_chunk(
         .iter()
         .zip(&paths)
         .filter(|(index, (_, status))| !status.published || may_list(planned(index), status))
-        .map(|(index, (row, _))| plan_row(request, *index, *row, &known))
+        .map(|(index, (row, _))| {
+            let level = levels[*index as usize];
+            plan_row(request, *index, *row, &known, level)
+        })
         .collect();
     store::record_paths(&tx, upload.number, &work).await?;
     tx.commit().await?;
     Ok(HeldChunk { paths, adopted })
 }
 
-fn plan_row(request: &PlanRequest, index: u32, row: i64, known: &[Option<i64>]) -> PlanRow {
+fn plan_row(
+    request: &PlanRequest,
+    index: u32,
+    row: i64,
+    known: &[Option<i64>],
+    level: u32,
+) -> PlanRow {
     fn joined<T: ToString>(items: impl Iterator<Item = T>) -> String {
         items.map(|item| item.to_string()).collect::<Vec<_>>().join(" ")
     }
@@ -207,6 +232,7 @@ fn plan_row(request: &PlanRequest, index: u32, row: i64, known: &[Option<i64>]) 
         signatures: joined(path.signatures.iter()),
         refs: others.filter_map(|to| known[*to as usize]).collect(),
         ref_paths: joined(path.references.iter().map(|to| &request.paths[*to as usize].path)),
+        level: level as i32,
     }
 }
 
@@ -218,7 +244,7 @@ async fn set_roots(
 ) -> Result<(), UploadError> {
     let mut connection = cx.store.connection().await?;
     let tx = connection.begin().await?;
-    let upload = store::lock(&tx, id, &caller.0, cx.url_lifetime + IDLE_TIME).await?;
+    let upload = store::lock(&tx, id, &caller.0, cx.url_lifetime + IDLE_TIME).await?.if_open()?;
     store::set_roots(&tx, upload.number, roots).await?;
     Ok(tx.commit().await?)
 }

@@ -72,7 +72,7 @@ async fn look_up(
     let keys: Vec<ObjectKey> = request.objects.iter().map(|object| object.key.clone()).collect();
     let mut connection = cx.store.connection().await?;
     let tx = connection.begin().await?;
-    let upload = store::lock(&tx, id, &caller.0, cx.url_lifetime + IDLE_TIME).await?;
+    let upload = store::lock(&tx, id, &caller.0, cx.url_lifetime + IDLE_TIME).await?.if_open()?;
     let own = store::own_objects(&tx, upload.number, &keys).await?;
     tx.commit().await?;
     // A listing may have become another upload's meanwhile; it is optional. A NAR key never does.
@@ -103,11 +103,11 @@ async fn record(
 ) -> Result<(), UploadError> {
     let mut connection = cx.store.connection().await?;
     let tx = connection.begin().await?;
-    // Locked again: an upload that failed while we looked holds nothing any more, and what it
-    // sent may be claimed by now.
-    let upload = store::lock(&tx, id, &caller.0, cx.url_lifetime + IDLE_TIME).await?;
+    // Locked again: an upload that ended while we looked holds nothing any more, and what it sent
+    // may be claimed by now.
+    let upload = store::lock(&tx, id, &caller.0, cx.url_lifetime + IDLE_TIME).await?.if_open()?;
     tx.enter_gate().await?;
-    store::mark_stored(&tx, there).await?;
+    store::mark_sent(&tx, upload.number, there).await?;
     store::mark_no_listing(&tx, upload.number, &request.no_listing).await?;
     Ok(tx.commit().await?)
 }

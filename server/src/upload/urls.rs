@@ -16,7 +16,7 @@ use niks3_core::{
 use super::{Caller, IDLE_TIME, UploadError, Uploads, plan::random_part, retry};
 use crate::{
     s3::Body,
-    store::{self, ListingRow, NarRow, OwnObject, Tx, UploadGone, UploadState},
+    store::{self, ListingRow, NarRow, OwnObject, Tx},
 };
 
 /// Answers what to do about each object: a URL, or why none is needed.
@@ -30,14 +30,15 @@ pub async fn urls(
     request: &UrlsRequest,
 ) -> Result<UrlsResponse, UploadError> {
     check(&request.objects)?;
-    let granted = retry(|| grant(cx, caller, id, &request.objects)).await?;
+    let (granted, signed_at) = retry(|| grant(cx, caller, id, &request.objects)).await?;
     // Presigned only now: that these keys may be written is committed.
     let objects = request.objects.iter().map(|object| match granted.get(&name(object)) {
         None => UrlAnswer::Busy,
         Some(own) if own.stored => UrlAnswer::Stored,
         Some(own) => {
             let (bytes, md5) = body(object);
-            let put = cx.bucket.presign_put(&own.key, Body { bytes, md5 }, cx.url_lifetime);
+            let put =
+                cx.bucket.presign_put(&own.key, Body { bytes, md5 }, signed_at, cx.url_lifetime);
             let url = PresignedUrl(put.url.into());
             UrlAnswer::Put { key: own.key.clone(), url, headers: put.headers }
         }
@@ -96,16 +97,13 @@ async fn grant(
     caller: &Caller,
     id: &UploadId,
     objects: &[ObjectSpec],
-) -> Result<HashMap<Name, OwnObject>, UploadError> {
+) -> Result<(HashMap<Name, OwnObject>, f64), UploadError> {
     let slowest = objects.iter().map(|object| put_time(body(object).0)).max().unwrap_or_default();
     let mut connection = cx.store.connection().await?;
     let tx = connection.begin().await?;
     // Beyond every URL: an upload does not expire while somebody can still write for it.
     let lifetime = cx.url_lifetime + slowest + IDLE_TIME;
-    let upload = store::lock(&tx, id, &caller.0, lifetime).await?;
-    if upload.state != UploadState::Open {
-        return Err(store::StoreError::from(UploadGone::Failed).into());
-    }
+    let upload = store::lock(&tx, id, &caller.0, lifetime).await?.if_open()?;
     let listings = planned_listings(&tx, upload.number, objects).await?;
     store::insert_listing_rows(&tx, &listings).await?;
     tx.enter_gate().await?;
@@ -125,10 +123,18 @@ async fn grant(
         .filter(|own| own.id != ADOPTED)
         .map(|own| (own.id, writable(own)))
         .collect();
-    store::hold_and_write(&tx, upload.number, &held).await?;
+    let signed_at = store::hold_and_write(&tx, upload.number, &held).await?;
+    // What another push has sent of a listing is this one's too.
+    let adopted: Vec<i64> =
+        granted.values().filter(|own| own.stored && own.id != ADOPTED).map(|own| own.id).collect();
+    store::link_listings(&tx, upload.number, &adopted).await?;
     tx.commit().await?;
-    Ok(granted)
+    Ok((granted, signed_at))
 }
+
+/// Bodies that one upload may be given keys for of one NAR: packing is deterministic, so there is
+/// one, or a few if a client is restarted as another version.
+const MAX_BODIES_OF_A_NAR: i64 = 8;
 
 /// Stands for the row of a NAR that another upload has stored.
 const ADOPTED: i64 = 0;
@@ -164,6 +170,10 @@ async fn grant_nars(
             wanted.remove(&hash);
             granted.insert(Name::Nar(hash), own);
         }
+    }
+    let hashes: Vec<NarHash> = wanted.keys().copied().collect();
+    if store::count_own_nars(tx, upload, &hashes).await? >= MAX_BODIES_OF_A_NAR {
+        return Err(UploadError::TooManyBodies);
     }
     let new: Vec<NarRow> = wanted
         .into_iter()

@@ -4,4 +4,4 @@ SET expires_at = CASE WHEN state = 0
                       THEN greatest(expires_at, now() + make_interval(secs => $3))
                       ELSE expires_at END
 WHERE id = $1 AND caller = $2
-RETURNING number, state, extract(epoch FROM expires_at)::float8, roots
+RETURNING number, state, extract(epoch FROM expires_at)::float8

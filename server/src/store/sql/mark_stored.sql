@@ -1,4 +1,7 @@
--- $1 objects, $2 SHA-256 of their bodies or NULL
-UPDATE objects o SET stored_at = now(), sha256 = coalesce(s.sha256, o.sha256)
-FROM (SELECT * FROM unnest($1::bigint[], $2::bytea[]) AS s(id, sha256) ORDER BY id) s
-WHERE o.id = s.id AND o.stored_at IS NULL AND o.claimed_at IS NULL
+-- $1 objects of the server's own. Locked in one order: two that mark the same ones do not dead-lock.
+WITH s AS MATERIALIZED (
+  SELECT o.id FROM objects o
+  WHERE o.id = ANY ($1) AND o.stored_at IS NULL AND o.claimed_at IS NULL
+  ORDER BY o.id FOR NO KEY UPDATE OF o
+)
+UPDATE objects o SET stored_at = now() WHERE o.id = ANY (ARRAY(SELECT id FROM s))

@@ -5,4 +5,4 @@ CROSS JOIN LATERAL (
   SELECT * FROM objects o
   WHERE o.key >= 'nar/' || k.hash || '-' AND o.key < 'nar/' || k.hash || '.'
     AND o.writer = $1 AND o.size = k.bytes AND o.md5 = k.md5 AND o.claimed_at IS NULL
-  ORDER BY o.id LIMIT 1) o
+  ORDER BY o.key LIMIT 1) o

@@ -8,6 +8,12 @@ WITH k AS MATERIALIZED (
   SELECT o.id, k.hash, k.bytes, k.md5, o.stored_at IS NOT NULL AS stored
   FROM k JOIN objects o ON o.key = k.key
   WHERE o.claimed_at IS NULL
+    -- of other contents than the path was composed with: readers would find it beside its narinfo
+    AND coalesce(
+      (SELECT n.nar_hash FROM narinfos n
+       WHERE n.object_id = (SELECT p.id FROM objects p
+                            WHERE p.key = left(k.key, -length('.ls')) || '.narinfo' LIMIT 1)
+       LIMIT 1), k.hash) = k.hash
     AND CASE WHEN o.stored_at IS NOT NULL THEN o.describes = k.hash
              ELSE o.writable_until IS NULL OR o.writable_until < now()
                   OR (o.writer = $1 AND o.size = k.bytes AND o.md5 = k.md5 AND o.describes = k.hash)

@@ -1,14 +1,19 @@
--- $1 upload, $2 how many, $3 seconds
+-- $1 composed narinfos, $2 seconds
+-- What another commit has in hand at this moment is its to send: if that one fails, it is here again.
+-- The time is the one that the URLs are signed with: somebody may write until exactly then.
 WITH u AS MATERIALIZED (
-  SELECT o.id FROM upload_paths p JOIN objects o ON o.id = p.object_id
-  WHERE p.upload = $1 AND o.stored_at IS NULL
-    AND (SELECT true FROM narinfos c WHERE c.object_id = o.id LIMIT 1)
-  ORDER BY o.id LIMIT $2
-  FOR NO KEY UPDATE OF o
+  SELECT o.id FROM objects o
+  WHERE o.id = ANY ($1) AND o.stored_at IS NULL
+  ORDER BY o.id
+  FOR NO KEY UPDATE OF o SKIP LOCKED
+), t AS MATERIALIZED (SELECT clock_timestamp() AS at
 ), fenced AS (
   UPDATE objects o
-  SET writable_until = greatest(o.writable_until, now() + make_interval(secs => $3))
-  FROM u WHERE o.id = u.id
-  RETURNING o.id, o.key
+  SET writable_until = greatest(o.writable_until, t.at + make_interval(secs => $2))
+  FROM t WHERE o.id = ANY (ARRAY(SELECT id FROM u))
+  RETURNING o.id, o.key, extract(epoch FROM t.at)::float8 AS at
 )
-SELECT f.id, f.key, n.narinfo FROM fenced f JOIN narinfos n ON n.object_id = f.id ORDER BY f.id
+SELECT f.id, f.key, f.at, n.narinfo
+FROM fenced f
+CROSS JOIN LATERAL (SELECT n.narinfo FROM narinfos n WHERE n.object_id = f.id LIMIT 1) n
+ORDER BY f.id

@@ -1,0 +1,25 @@
+-- $1 upload, $2 narinfos that are published: their paths are done, and have their listings if those are
+-- of the contents that were composed
+WITH d AS MATERIALIZED (
+  SELECT p.ctid, p.object_id, p.listing_id, p.no_listing
+  FROM unnest($2::bigint[]) AS i(id)
+  CROSS JOIN LATERAL (
+    SELECT p.ctid, p.* FROM upload_paths p WHERE p.upload = $1 AND p.object_id = i.id LIMIT 1) p
+), fits AS MATERIALIZED (
+  SELECT d.*, n.nar_hash FROM d
+  CROSS JOIN LATERAL (
+    SELECT n.nar_hash FROM narinfos n WHERE n.object_id = d.object_id LIMIT 1) n
+  WHERE (SELECT p.nar_hash FROM upload_paths p
+         WHERE p.upload = $1 AND p.object_id = d.object_id LIMIT 1) = n.nar_hash
+), attached AS (
+  INSERT INTO refs (src, dst)
+  SELECT f.object_id, f.listing_id FROM fits f
+  -- only one that this upload holds: another may be condemned
+  WHERE (SELECT true FROM holds h WHERE h.upload = $1 AND h.object_id = f.listing_id LIMIT 1)
+    AND (SELECT l.describes FROM objects l WHERE l.id = f.listing_id LIMIT 1) = f.nar_hash
+  ON CONFLICT DO NOTHING
+), unlistable AS (
+  UPDATE narinfos n SET no_listing = true
+  WHERE n.object_id = ANY (ARRAY(SELECT object_id FROM fits WHERE no_listing)) AND NOT n.no_listing
+)
+UPDATE upload_paths p SET done = true WHERE p.ctid = ANY (ARRAY(SELECT ctid FROM d))

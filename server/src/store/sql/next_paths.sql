@@ -1,0 +1,20 @@
+-- $1 upload, $2 how many
+-- The lowest levels that are not done, and what each of them waits for. Locks nothing: what is to be
+-- composed is asked again once it is locked.
+SELECT p.object_id AS id, p.store_path,
+       o.stored_at IS NOT NULL AS published,
+       (SELECT true FROM narinfos c WHERE c.object_id = p.object_id LIMIT 1) IS NOT NULL AS composed,
+       (SELECT true FROM objects n
+        WHERE n.key >= 'nar/' || p.nar_hash || '-' AND n.key < 'nar/' || p.nar_hash || '.'
+          AND n.stored_at IS NOT NULL AND n.claimed_at IS NULL LIMIT 1) IS NOT NULL AS has_nar,
+       -- all references are published
+       (SELECT true FROM unnest(p.refs) AS r(id)
+        WHERE (SELECT t.stored_at FROM objects t WHERE t.id = r.id LIMIT 1) IS NULL
+        LIMIT 1) IS NULL
+       -- and no older composition, found void, can still be on its way to the bucket
+       AND (o.writable_until IS NULL OR o.writable_until < now()) AS ready
+FROM (
+  SELECT * FROM upload_paths WHERE upload = $1 AND NOT done ORDER BY level, object_id LIMIT $2
+) p
+CROSS JOIN LATERAL (SELECT * FROM objects o WHERE o.id = p.object_id LIMIT 1) o
+ORDER BY p.level, p.object_id

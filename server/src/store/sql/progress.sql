@@ -1,0 +1,3 @@
+-- $1 upload
+SELECT count(*) FILTER (WHERE done) AS published, count(*) AS total
+FROM upload_paths WHERE upload = $1
