@@ -15,8 +15,12 @@ say() { printf '%s\n' "$*"; }
 step() { printf '\n%s== %s%s\n' "$bold" "$*" "$plain"; }
 die() {
   printf 'error: %s\n' "$*" >&2
+  said_why=yes
   exit 1
 }
+# Whether the last words were an error's.
+# shellcheck disable=SC2034 # callers read it
+said_why=no
 
 # Prints a command as one could type it, and runs it.
 run() {
@@ -133,7 +137,8 @@ install_three_nix() {
   local suite place folders=()
   if [ "$(id -u)" = 0 ]; then place=/opt; else place=${XDG_CACHE_HOME:-$HOME/.cache}/niks3; fi
   for suite in bookworm trixie sid; do
-    ../shared/nix/install-nix "$suite" "$place/nix-$suite" >&2
+    # A command substitution, as our callers have it, goes on after a failure unless told not to.
+    ../shared/nix/install-nix "$suite" "$place/nix-$suite" >&2 || return 1
     folders+=("$place/nix-$suite/bin")
   done
   (IFS=: && printf '%s' "${folders[*]}")

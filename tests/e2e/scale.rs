@@ -76,8 +76,15 @@ async fn many(paths: usize) -> (NixStore, String) {
     let name = |n: usize| format!("{:032}-many", n);
     let mut registration = String::new();
     for n in 0..paths {
-        let mut references: Vec<usize> =
-            [1, 2, 7, n / 2 + 1].into_iter().filter_map(|back| n.checked_sub(back)).collect();
+        // A tree of depth log2: real closures are some dozens deep, however large they are. The
+        // top needs what nothing else does.
+        let mut references: Vec<usize> = if n + 1 == paths {
+            (paths / 2..n).collect()
+        } else if n == 0 {
+            Vec::new()
+        } else {
+            vec![n / 2, n / 3, n / 5, n / 7]
+        };
         references.sort_unstable();
         references.dedup();
         let mut contents = format!("path {n}\n");

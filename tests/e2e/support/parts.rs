@@ -36,6 +36,11 @@ pub struct Parts {
     pub s3: S3,
 }
 
+/// Whether the S3 server is the embedded one, whose behaviour we know.
+pub fn embedded_s3() -> bool {
+    parts().s3.public
+}
+
 /// Starts them on first use.
 pub fn parts() -> &'static Parts {
     static PARTS: OnceLock<Parts> = OnceLock::new();

@@ -1,6 +1,7 @@
 -- $1 upload, $2 how many
--- The lowest levels that are not done, and what each of them waits for. Locks nothing: what is to be
--- composed is asked again once it is locked.
+-- The lowest level that is not done, and what each of its paths waits for. No other level: a closure
+-- that is one long chain has thousands of them, and each wave would look at all that cannot be its.
+-- Locks nothing: what is to be composed is asked again once it is locked.
 SELECT p.object_id AS id, p.store_path,
        o.stored_at IS NOT NULL AS published,
        (SELECT true FROM narinfos c WHERE c.object_id = p.object_id LIMIT 1) IS NOT NULL AS composed,
@@ -14,7 +15,10 @@ SELECT p.object_id AS id, p.store_path,
        -- and no older composition, found void, can still be on its way to the bucket
        AND (o.writable_until IS NULL OR o.writable_until < now()) AS ready
 FROM (
-  SELECT * FROM upload_paths WHERE upload = $1 AND NOT done ORDER BY level, object_id LIMIT $2
+  SELECT * FROM upload_paths
+  WHERE upload = $1 AND NOT done
+    AND level = (SELECT level FROM upload_paths WHERE upload = $1 AND NOT done ORDER BY level LIMIT 1)
+  ORDER BY object_id LIMIT $2
 ) p
 CROSS JOIN LATERAL (SELECT * FROM objects o WHERE o.id = p.object_id LIMIT 1) o
-ORDER BY p.level, p.object_id
+ORDER BY p.object_id
