@@ -1,8 +1,8 @@
 //! An error as a person sees it: what failed, why, what to do; and the exit code for programs.
 
-use std::{error::Error as _, process::ExitCode};
+use std::process::ExitCode;
 
-use niks3_core::flags::FlagError;
+use niks3_core::{causes::causes, flags::FlagError};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -24,17 +24,8 @@ mod code {
 /// Prints why a command failed, with its causes and what to do.
 #[must_use]
 pub fn show(error: &CommandError) -> ExitCode {
-    eprintln!("error: {error}");
-    let mut cause = error.source();
-    let mut last = error.to_string();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        // Some libraries repeat their cause's words.
-        if !last.contains(&text) {
-            eprintln!("  because {text}");
-        }
-        last = text;
-        cause = error.source();
+    for (n, text) in causes(error).iter().enumerate() {
+        eprintln!("{}{text}", if n == 0 { "error: " } else { "  because " });
     }
     if let Some(hint) = hint(error) {
         eprintln!("hint: {hint}");

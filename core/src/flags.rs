@@ -127,8 +127,8 @@ pub fn parse(
     args: impl IntoIterator<Item = OsString>,
     env: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Parsed, FlagError> {
-    let mut flags = Flags::default();
-    flags.table = table.iter().map(|flag| (flag.name, *flag)).collect();
+    let by_name = table.iter().map(|flag| (flag.name, *flag)).collect();
+    let mut flags = Flags { table: by_name, ..Flags::default() };
     let mut parser = lexopt::Parser::from_args(args);
     let failed = |error: lexopt::Error| FlagError::Parse(error.to_string());
     while let Some(arg) = parser.next().map_err(failed)? {

@@ -2,6 +2,7 @@
 //!
 //! Nothing here does I/O, waits or looks at a clock, so all of it is tested with plain values.
 
+pub mod causes;
 pub mod duration;
 pub mod flags;
 pub mod hash;

@@ -316,7 +316,8 @@ mod tests {
         assert!(text.contains("10001 references, the limit is 10000"), "{text}");
 
         let mut signed = plan(&[&[]]);
-        signed.paths[0].signatures = vec!["k:AAAA".parse().unwrap(); MAX_SIGNATURES_PER_PATH + 1];
+        let signature = format!("k:{}==", "A".repeat(86));
+        signed.paths[0].signatures = vec![signature.parse().unwrap(); MAX_SIGNATURES_PER_PATH + 1];
         assert!(matches!(checked(&signed), Err(PlanRefused::TooManyOf { .. })));
 
         // 9,000 names of 200 characters are more than a narinfo may have.

@@ -2,7 +2,10 @@
 
 use std::{ffi::OsString, future::Future, process::ExitCode};
 
-use niks3_core::flags::{self, FlagError, Parsed};
+use niks3_core::{
+    causes::causes,
+    flags::{self, FlagError, Parsed},
+};
 use tokio::{
     net::TcpListener,
     runtime::Runtime,
@@ -152,11 +155,8 @@ fn told_to_stop() -> std::io::Result<impl Future<Output = ()> + Send + 'static> 
 /// Prints why a command failed, its causes and what to do.
 #[must_use]
 pub fn show(error: &CommandError) -> ExitCode {
-    eprintln!("error: {error}");
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        eprintln!("  because {error}");
-        cause = error.source();
+    for (n, text) in causes(error).iter().enumerate() {
+        eprintln!("{}{text}", if n == 0 { "error: " } else { "  because " });
     }
     let hint = if let CommandError::Dev(error) = error { error.hint() } else { None };
     if let Some(hint) = hint {

@@ -5,7 +5,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use niks3_core::wire::ErrorBody;
+use niks3_core::{causes::causes, wire::ErrorBody};
 use tracing::{error, warn};
 
 use crate::{
@@ -121,12 +121,5 @@ impl IntoResponse for ApiError {
 
 /// An error and its causes in one line, for the log.
 pub fn report(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
+    causes(error).join(": ")
 }

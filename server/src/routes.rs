@@ -2,7 +2,7 @@
 
 use axum::{
     Router,
-    http::{StatusCode, Uri},
+    http::{Method, StatusCode, Uri},
     routing::{get, post},
 };
 use tower_http::{
@@ -27,12 +27,15 @@ pub fn router(app: AppState) -> Router {
         .route("/api/v1/uploads/{id}/stored", post(uploads::stored))
         .route("/api/v1/uploads/{id}/commit", post(uploads::commit))
         .fallback(not_found)
+        .method_not_allowed_fallback(wrong_method)
         .layer(CatchPanicLayer::new())
         .layer(
             // Without headers: they hold the token.
             TraceLayer::new_for_http()
                 .make_span_with(DefaultMakeSpan::new().level(Level::DEBUG))
-                .on_response(DefaultOnResponse::new().level(Level::DEBUG)),
+                .on_response(DefaultOnResponse::new().level(Level::DEBUG))
+                // Failures are logged where they are answered, with their causes.
+                .on_failure(()),
         )
         .with_state(app)
 }
@@ -40,4 +43,9 @@ pub fn router(app: AppState) -> Router {
 async fn not_found(uri: Uri) -> ApiError {
     let public = format!("there is nothing at {}; the API is under /api/v1", uri.path());
     ApiError::new(StatusCode::NOT_FOUND, public)
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> ApiError {
+    let public = format!("{} takes no {method}", uri.path());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, public)
 }

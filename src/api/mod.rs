@@ -205,11 +205,7 @@ impl Api {
             self.checked(response.map_err(|source| self.unreachable(source))?).await
         };
         // Every call is safe to repeat: at worst a plan leaves an upload behind that expires.
-        attempt
-            .retry(retry::policy())
-            .when(retry::is_transient)
-            .adjust(|error, pause| retry::pause_after(error, pause))
-            .await
+        attempt.retry(retry::policy()).when(retry::is_transient).adjust(retry::pause_after).await
     }
 
     fn request(&self, method: Method, path: &[&str]) -> reqwest::RequestBuilder {

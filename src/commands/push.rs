@@ -13,7 +13,7 @@ use crate::{
     api::Api,
     config::PushConfig,
     nix::{self, Store},
-    push::{self, Context, Progress, human_bytes},
+    push::{self, Context, Progress, human_bytes, plural},
 };
 
 /// Resolves what was named, pushes it and says what was done.
@@ -47,10 +47,6 @@ pub(super) fn run(config: PushConfig) -> Result<(), CommandError> {
         );
     }
     Ok(())
-}
-
-fn plural(count: usize, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 fn roots(config: &PushConfig, store: &Store) -> Result<Vec<StorePath>, CommandError> {

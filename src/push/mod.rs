@@ -22,7 +22,7 @@ use crate::{
     pack::PackError,
 };
 
-pub use progress::{Progress, human_bytes};
+pub use progress::{Progress, human_bytes, plural};
 pub use send::{SendError, s3_client};
 
 /// What a push works with.

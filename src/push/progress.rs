@@ -72,7 +72,8 @@ impl Progress {
             self.bar.set_draw_target(ProgressDrawTarget::stderr());
             self.bar.enable_steady_tick(Duration::from_millis(100));
         } else {
-            eprintln!("sending {nars} NARs, {} before compression", human_bytes(bytes));
+            let nars = plural(nars as usize, "NAR");
+            eprintln!("sending {nars}, {} before compression", human_bytes(bytes));
         }
     }
 
@@ -113,6 +114,12 @@ impl Progress {
     pub fn warn(&self, text: &str) {
         self.bar.suspend(|| eprintln!("warning: {text}"));
     }
+}
+
+/// `1 path`, `2 paths`.
+#[must_use]
+pub fn plural(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 /// Bytes as people read them: `1.5 MB`, powers of ten.

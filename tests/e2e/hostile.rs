@@ -225,3 +225,35 @@ async fn an_upload_that_was_given_up_is_gone_and_what_it_held_is_a_candidate() {
         "SELECT count(*) FROM objects WHERE id NOT IN (SELECT object_id FROM candidates)";
     assert_eq!(cache.count(forgotten).await, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn open_uploads_planned_paths_and_bodies_of_a_nar_have_limits() {
+    let cache = TestCache::start().await;
+    let id = open(&cache).await;
+    for n in 0..8 {
+        let (status, body) = urls(&cache, &id, json!([nar(n + 1, MD5)])).await;
+        assert_eq!(status, 200, "{body}");
+    }
+    let (status, body) = urls(&cache, &id, json!([nar(100, MD5)])).await;
+    assert_eq!(status, 429, "{body}");
+
+    let sql = cache.sql().await;
+    let open_more = |count: u32, paths: u32| {
+        format!(
+            "DELETE FROM uploads; INSERT INTO uploads \
+             (id, caller, state, created_at, expires_at, paths, roots) SELECT 'other-' || n, \
+             'token', 0, now(), now() + interval '1 hour', {paths}, '{{}}' \
+             FROM generate_series(1, {count}) n"
+        )
+    };
+    let plan = plan(&[&[]]).to_string();
+    for (count, paths, part) in [(1000, 1, "1000 open uploads"), (2, 5_000_000, "10000000 paths")] {
+        sql.batch_execute(&open_more(count, paths)).await.unwrap();
+        let (status, body) = cache.post("uploads", plan.clone()).await;
+        assert_eq!(status, 429, "{body}");
+        assert!(body["error"].as_str().unwrap().contains(part), "{body}");
+    }
+    // Those that have expired do not count.
+    sql.batch_execute("UPDATE uploads SET expires_at = now() - interval '1 s'").await.unwrap();
+    assert_eq!(cache.post("uploads", plan).await.0, 200);
+}

@@ -16,12 +16,15 @@ async fn what_is_not_in_the_store_is_refused() {
     let (store, _) = shared_store().await;
     let cache = TestCache::start().await;
     let unknown = "/nix/store/26xbg1ndr7hbcncrlf9nhx5is2b25d13-unknown".to_owned();
-    cache.push(store, &[unknown.clone()]).await.failed(5, &["error:", &unknown[11..], "not"]);
+    cache
+        .push(store, std::slice::from_ref(&unknown))
+        .await
+        .failed(5, &["error:", &unknown[11..], "not"]);
     cache.push(store, &["./no/such/link".to_owned()]).await.failed(5, &["no/such/link"]);
     let file = cache.dir.path().join("file");
     fs::write(&file, "x").unwrap();
     let file = file.to_str().unwrap().to_owned();
-    cache.push(store, &[file.clone()]).await.failed(5, &[&file]);
+    cache.push(store, std::slice::from_ref(&file)).await.failed(5, &[&file]);
     assert_nothing_committed(&cache).await;
 }
 

@@ -6,6 +6,7 @@ use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, 
 use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer, pki_types::pem::PemObject};
 use tokio_postgres::{Config, NoTls, config::SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
+use url::Url;
 
 use super::{LOCK_TIMEOUT, Store};
 
@@ -111,16 +112,33 @@ impl DatabaseUrl {
 /// tokio-postgres knows neither `sslrootcert` nor `sslmode=verify-*`. With TLS we always verify,
 /// so those modes are `require`; and the certificate file is ours to read.
 fn without_libpq_tls(text: &str) -> (String, Option<PathBuf>) {
-    let text = text
-        .replace("sslmode=verify-full", "sslmode=require")
-        .replace("sslmode=verify-ca", "sslmode=require");
-    let Some(start) = text.find("sslrootcert=") else { return (text, None) };
-    let value = &text[start + "sslrootcert=".len()..];
-    let end = value.find(['&', ' ']).unwrap_or(value.len());
-    let path = PathBuf::from(value[..end].trim_matches('\''));
-    let rest = format!("{}{}", &text[..start], value[end..].trim_start_matches('&'));
-    let rest = rest.trim_end_matches(['&', '?']).to_owned();
-    (rest, Some(path))
+    let mode =
+        |value: &str| value.replace("verify-full", "require").replace("verify-ca", "require");
+    let mut root_cert = None;
+    if let Ok(mut url) = text.parse::<Url>() {
+        let pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
+        url.set_query(None);
+        for (name, value) in pairs {
+            match name.as_str() {
+                "sslrootcert" => root_cert = Some(PathBuf::from(value)),
+                "sslmode" => drop(url.query_pairs_mut().append_pair(&name, &mode(&value))),
+                _ => drop(url.query_pairs_mut().append_pair(&name, &value)),
+            }
+        }
+        return (url.into(), root_cert);
+    }
+    let rest: Vec<String> = text
+        .split_whitespace()
+        .filter_map(|pair| match pair.split_once('=') {
+            Some(("sslrootcert", path)) => {
+                root_cert = Some(PathBuf::from(path.trim_matches('\'')));
+                None
+            }
+            Some(("sslmode", value)) => Some(format!("sslmode={}", mode(value))),
+            _ => Some(pair.to_owned()),
+        })
+        .collect();
+    (rest.join(" "), root_cert)
 }
 
 fn tls_config(root_cert: Option<PathBuf>) -> Result<ClientConfig, DatabaseUrlError> {
@@ -161,6 +179,12 @@ mod tests {
                 SslMode::Require,
                 Some("/etc/ca.pem"),
             ),
+            (
+                "postgres://me@db/niks3?sslrootcert=%2Fetc%2Fca.pem&sslmode=require",
+                SslMode::Require,
+                Some("/etc/ca.pem"),
+            ),
+            ("postgres:///niks3?host=%2Frun%2Fpostgresql&user=me", SslMode::Prefer, None),
             (
                 "host=db user=me sslmode=verify-ca sslrootcert=/etc/ca.pem",
                 SslMode::Require,

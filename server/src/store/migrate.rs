@@ -1,6 +1,6 @@
 //! Brings the schema up to date.
 
-use refinery::embed_migrations;
+use refinery::{embed_migrations, error::Kind};
 
 use super::{Store, StoreError};
 
@@ -19,8 +19,13 @@ pub enum MigrateError {
     /// The lock's own query.
     #[error("cannot take the migration lock")]
     Lock(#[source] tokio_postgres::Error),
-    /// A migration failed, one that was applied has changed since, or the schema is newer than
-    /// this server.
+    /// Another server has brought the schema further than this one knows.
+    #[error(
+        "the database schema is newer than this server: it has the migration {0}, which this \
+         server does not know; run a server that is at least as new"
+    )]
+    Newer(String),
+    /// A migration failed, or one that was applied has changed since.
     #[error("cannot bring the database schema up to date")]
     Apply(#[source] Box<refinery::Error>),
 }
@@ -40,6 +45,9 @@ pub async fn migrate(store: &Store) -> Result<Vec<String>, MigrateError> {
     let report = migrations::runner().set_abort_missing(true).run_async(client).await;
     // The lock and the settings go with the session, which is not used again.
     let _ = deadpool_postgres::Object::take(connection.0);
-    let report = report.map_err(|error| MigrateError::Apply(Box::new(error)))?;
+    let report = report.map_err(|error| match error.kind() {
+        Kind::MissingVersion(migration) => MigrateError::Newer(migration.to_string()),
+        _ => MigrateError::Apply(Box::new(error)),
+    })?;
     Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
 }

@@ -14,7 +14,7 @@ use tokio::process::Command;
 pub use bucket::{Bucket, fields};
 pub use nix::{Nix, NixStore, fixture, shared_store};
 pub use parts::{TOKEN, connect, create_database, embedded_s3, http};
-pub use server::{SIGNING_KEY, Server, ServerOptions, arguments, program};
+pub use server::{SIGNING_KEY, Server, ServerOptions, arguments, program, signal};
 pub use trees::assert_same_tree;
 
 /// A cache of one test: a database, a bucket and a server, all its own.

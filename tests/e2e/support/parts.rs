@@ -2,7 +2,6 @@
 //! run on a thread of their own, since each test has its own runtime.
 
 use std::{
-    io::Write as _,
     process::{Command, Stdio},
     sync::{
         OnceLock,
@@ -130,9 +129,9 @@ fn clean_up_after_us(pid: &str, dirs: &[&str]) {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let mut stdin = watchdog.stdin.take().unwrap();
-    stdin.flush().unwrap();
-    std::mem::forget(stdin);
+    std::mem::forget(watchdog.stdin.take());
+    // It outlives us by design; whoever adopts it reaps it.
+    std::thread::spawn(move || watchdog.wait());
 }
 
 /// The connection string of a database.

@@ -88,8 +88,7 @@ impl Server {
 
     /// SIGTERM; answers the exit code.
     pub async fn terminate(&mut self) -> Option<i32> {
-        let pid = self.child.id().unwrap().to_string();
-        Command::new("kill").args(["-TERM", &pid]).status().await.unwrap();
+        signal(&self.child, rustix::process::Signal::TERM);
         self.child.wait().await.unwrap().code()
     }
 
@@ -105,6 +104,12 @@ impl Server {
         std::fs::create_dir_all(&dir).unwrap();
         Self::spawn(&dir, self.command.clone(), "127.0.0.1:0").await
     }
+}
+
+/// Sends a signal to a process of ours.
+pub fn signal(child: &Child, signal: rustix::process::Signal) {
+    let pid = i32::try_from(child.id().unwrap()).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
 }
 
 /// `niks3-server` with an empty environment.
