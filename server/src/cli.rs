@@ -271,7 +271,7 @@ mod tests {
         };
         let command = parse([], env).unwrap();
         let text = format!("{command:?}");
-        assert!(text.contains("https://s3.example.org") && text.contains("127.0.0.1:5751"));
+        assert!(text.contains("s3.example.org") && text.contains("127.0.0.1:5751"));
         for secret in ["abcdefghij", "SK", "me@db"] {
             assert!(!text.contains(secret), "{secret} is in {text}");
         }

@@ -217,6 +217,9 @@ pub(super) fn breadth_first(
 mod tests {
     use super::*;
 
+    /// As long as a signature is.
+    const SIG: &str =
+        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA==";
     const HASH: &str = "sha256:04s1df66g871sr0qdrkbgm5qzwq5gqzajlax6x6z9k53hx3x9j1h";
     const A: &str = "00000000000000000000000000000000-a";
     const B: &str = "11111111111111111111111111111111-b";
@@ -256,11 +259,11 @@ mod tests {
             let json = format!(
                 r#"{{"info":{{"{A}":{{"narHash":"{sri}","narSize":112,"references":[],
                 "ca":{{"method":"{method}","hash":"{sri}"}},
-                "signatures":[{{"keyName":"k","sig":"AAAA"}}]}}}},"version":3}}"#
+                "signatures":[{{"keyName":"k","sig":"{SIG}"}}]}}}},"version":3}}"#
             );
             let mut expected = path(A, &[]);
             expected.ca = Some(format!("{text}{HASH}").parse().unwrap());
-            expected.signatures = vec!["k:AAAA".parse().unwrap()];
+            expected.signatures = vec![format!("k:{SIG}").parse().unwrap()];
             assert_eq!(parsed(&json).unwrap(), [expected], "{method}");
         }
     }

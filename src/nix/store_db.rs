@@ -342,6 +342,9 @@ fn value(
 mod tests {
     use super::*;
 
+    /// As long as a signature is.
+    const SIG: &str =
+        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA==";
     const A: &str = "00000000000000000000000000000000-a";
     const B: &str = "11111111111111111111111111111111-b";
     const HASH: &str = "sha256:30c8d44787a3ccf44d375d51a93e7e05f38f4b7d6be68641d6e1a0678c6b4113";
@@ -399,15 +402,15 @@ mod tests {
 
     #[test]
     fn what_is_not_needed_may_be_nonsense() {
-        let (_root, settings) = store(
-            "UPDATE ValidPaths SET deriver = 'unknown-deriver', sigs = 'x k:AAAA  ', ca = ''
-             WHERE id = 1;
-             UPDATE ValidPaths SET deriver = '/other/store/00000000000000000000000000000000-d.drv'
-             WHERE id = 2",
-        );
+        let (_root, settings) = store(&format!(
+            "UPDATE ValidPaths SET deriver = 'unknown-deriver', sigs = 'x k:{SIG}  ', ca = ''
+                 WHERE id = 1;
+                 UPDATE ValidPaths
+                 SET deriver = '/other/store/00000000000000000000000000000000-d.drv' WHERE id = 2"
+        ));
         let closure = StoreDb::open(&settings).unwrap().closure(&paths(&[A, B])).unwrap();
         assert!(closure.iter().all(|path| path.deriver.is_none() && path.ca.is_none()));
-        assert_eq!(closure[0].signatures, ["k:AAAA".parse().unwrap()]);
+        assert_eq!(closure[0].signatures, [format!("k:{SIG}").parse().unwrap()]);
     }
 
     #[test]
