@@ -11,6 +11,7 @@ pub mod listing;
 pub mod narinfo;
 pub mod object_key;
 pub mod plan;
+pub mod s3_error;
 pub mod signing;
 pub mod store_path;
 pub mod wire;

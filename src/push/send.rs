@@ -9,7 +9,7 @@ use std::{
 
 use backon::Retryable as _;
 use bytes::Bytes;
-use niks3_core::{limits::put_time, wire::PresignedUrl};
+use niks3_core::{limits::put_time, s3_error, wire::PresignedUrl};
 use reqwest::{Client, StatusCode};
 use tokio_util::io::ReaderStream;
 
@@ -145,18 +145,8 @@ async fn put_once(
         return Ok(());
     }
     let text = retry::read_some(response, MAX_ERROR_BYTES).await;
-    Err(SendError::Refused { status, code: error_code(&text) })
-}
-
-/// ` (NoSuchBucket)` from S3's XML; only what looks like a code is passed on.
-fn error_code(xml: &[u8]) -> String {
-    let xml = String::from_utf8_lossy(xml);
-    let code = xml
-        .split_once("<Code>")
-        .and_then(|(_, rest)| rest.split_once("</Code>"))
-        .map(|(code, _)| code)
-        .filter(|code| code.len() < 64 && code.bytes().all(|byte| byte.is_ascii_alphanumeric()));
-    code.map(|code| format!(" ({code})")).unwrap_or_default()
+    let code = s3_error::code(&text).map(|code| format!(" ({code})")).unwrap_or_default();
+    Err(SendError::Refused { status, code })
 }
 
 #[cfg(test)]
@@ -174,7 +164,5 @@ mod tests {
         assert!(!refused(400, " (InvalidArgument)").is_transient());
         assert!(!refused(403, " (AccessDenied)").is_transient());
         assert!(!SendError::NoUrl.is_transient());
-        assert_eq!(error_code(b"<Error><Code>SlowDown</Code></Error>"), " (SlowDown)");
-        assert_eq!(error_code(b"<Code>https://x?y</Code>"), "");
     }
 }

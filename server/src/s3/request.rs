@@ -5,7 +5,7 @@ use std::time::Duration;
 use backon::{ExponentialBuilder, Retryable as _};
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
-use niks3_core::{hash::BodyMd5, object_key::ObjectKey};
+use niks3_core::{hash::BodyMd5, object_key::ObjectKey, s3_error};
 use reqwest::{Method, StatusCode, header};
 use rusty_s3::S3Action as _;
 
@@ -180,7 +180,7 @@ impl Bucket {
             return Ok(Answer { headers, body: body.into() });
         }
         let (method, key, bucket) = (method.clone(), key.to_owned(), self.name().to_owned());
-        Err(S3Error::Refused { method, key, bucket, status, code: error_code(&body) })
+        Err(S3Error::Refused { method, key, bucket, status, code: s3_error::code(&body) })
     }
 }
 
@@ -202,25 +202,9 @@ fn found(answer: Result<Answer, S3Error>) -> Result<Option<Answer>, S3Error> {
     }
 }
 
-/// The code in S3's XML error, such as `NoSuchBucket`. Only what looks like one is passed on.
-fn error_code(body: &[u8]) -> Option<String> {
-    let text = String::from_utf8_lossy(body);
-    let (code, _) = text.split_once("<Code>")?.1.split_once("</Code>")?;
-    let plain = !code.is_empty() && code.len() < 64;
-    (plain && code.bytes().all(|byte| byte.is_ascii_alphanumeric())).then(|| code.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_code_of_an_s3_error_is_read_and_nothing_else() {
-        let xml = b"<?xml version=\"1.0\"?><Error><Code>NoSuchBucket</Code><Message>x</Message>";
-        assert_eq!(error_code(xml).as_deref(), Some("NoSuchBucket"));
-        assert_eq!(error_code(b"<Code>a\nb</Code>"), None);
-        assert_eq!(error_code(b"<html>"), None);
-    }
 
     #[test]
     fn what_is_worth_another_try_is_known() {

@@ -16,7 +16,7 @@ mod uploads;
 
 use std::time::Duration;
 
-use deadpool_postgres::{Object, Pool, Transaction};
+use deadpool_postgres::{GenericClient, Object, Pool, Transaction};
 use tokio_postgres::{Row, types::ToSql};
 
 pub use closures::{Roots, push_closures, roots, unpublished};
@@ -164,11 +164,7 @@ impl Connection {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, StoreError> {
-        let query = async {
-            let statement = self.0.prepare_cached(sql).await?;
-            self.0.query(&statement, params).await
-        };
-        query.await.map_err(|source| StoreError::Query { what, source })
+        rows(&self.0, what, sql, params).await
     }
 }
 
@@ -211,12 +207,21 @@ impl Tx<'_> {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, StoreError> {
-        let query = async {
-            let statement = self.0.prepare_cached(sql).await?;
-            self.0.query(&statement, params).await
-        };
-        query.await.map_err(|source| StoreError::Query { what, source })
+        rows(&self.0, what, sql, params).await
     }
+}
+
+async fn rows(
+    client: &impl GenericClient,
+    what: &'static str,
+    sql: &str,
+    params: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<Row>, StoreError> {
+    let query = async {
+        let statement = client.prepare_cached(sql).await?;
+        client.query(&statement, params).await
+    };
+    query.await.map_err(|source| StoreError::Query { what, source })
 }
 
 /// Whether a client-side error is the connection's: a column of another type is not.
