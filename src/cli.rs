@@ -180,10 +180,17 @@ mod tests {
 
     #[test]
     fn a_bucket_is_told_apart_from_a_server() {
-        for url in ["s3://cache?region=eu", "file:///tmp/cache", "ssh://host", "cache.example.org"]
-        {
+        for url in ["s3://cache", "file:///tmp/cache", "ssh://host", "cache.example.org"] {
             let text = error(&["copy", "--to", url, "./result"]);
             assert!(text.contains("niks3 server") && text.contains("--to"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_the_url_is_refused_and_not_shown() {
+        for url in ["https://me:hunter2@host", "https://host/?token=hunter2", "me:hunter2@host"] {
+            let text = error(&["copy", "--to", url, "./result"]);
+            assert!(text.contains("niks3 server") && !text.contains("hunter2"), "{text}");
         }
     }
 

@@ -75,12 +75,26 @@ impl PushConfig {
 /// People who know `nix copy` give the bucket here.
 fn server_url(text: &str) -> Result<Url, String> {
     match text.parse::<Url>() {
+        // Errors and logs name the server: nothing secret may be in its URL.
+        Ok(url)
+            if !url.username().is_empty()
+                || url.password().is_some()
+                || url.query().is_some()
+                || url.fragment().is_some() =>
+        {
+            Err("the niks3 server's URL has no user, password, query or fragment; the token goes \
+                 into a file, see --auth-token-path"
+                .to_owned())
+        }
         Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(url),
         Ok(url) => Err(format!(
             "{}: URLs are a store's; give the https:// URL of the niks3 server, which knows the \
              bucket and signs for it",
             url.scheme()
         )),
+        Err(_) if text.contains('@') => {
+            Err("it is not the URL of a niks3 server, such as https://host".to_owned())
+        }
         Err(_) => Err(format!("{text:?} is not the URL of a niks3 server, such as https://host")),
     }
 }

@@ -8,7 +8,8 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     api::{ApiError, retry},
     commands::CommandError,
-    push::PushError,
+    pack::PackError,
+    push::{PushError, SendError},
 };
 
 /// Exit codes, as `--help` lists them.
@@ -66,9 +67,11 @@ fn push_hint(error: &PushError) -> Option<String> {
         PushError::SharedApi(error) => error.hint(),
         PushError::Pack { source, .. } => source.hint(),
         PushError::Send { source, .. } => source.hint(),
-        PushError::Lost { .. } => Some("push again: what is there is not sent again".to_owned()),
+        PushError::Lost { .. } | PushError::Stuck { .. } => {
+            Some("push again: what is there is not sent again".to_owned())
+        }
         PushError::Interrupted => {
-            Some("nothing of this push is committed; what was sent is used by the next".to_owned())
+            Some("push again to complete it: what was sent is not sent twice".to_owned())
         }
         PushError::Task(_) => None,
     }
@@ -81,23 +84,36 @@ fn exit_code(error: &CommandError) -> u8 {
         CommandError::Store(_) | CommandError::Installable(_) => code::STORE,
         CommandError::Start(_) | CommandError::Stdin(_) | CommandError::Nothing => code::FAILED,
         CommandError::Push(error) => match error {
+            PushError::Pack { source: PackError::Write { .. }, .. } => code::FAILED,
             PushError::Store(_) | PushError::Pack { .. } => code::STORE,
             PushError::Api(error) => api_code(error),
             PushError::SharedApi(error) => api_code(error),
-            PushError::Send { .. } | PushError::Lost { .. } => code::UNREACHABLE,
+            PushError::Send { source, .. } => send_code(source),
+            PushError::Lost { .. } | PushError::Stuck { .. } => code::UNREACHABLE,
             PushError::Interrupted => code::INTERRUPTED,
             PushError::Task(_) => code::FAILED,
         },
     }
 }
 
+fn send_code(error: &SendError) -> u8 {
+    match error {
+        SendError::Refused { .. } if !error.is_transient() => code::REFUSED,
+        SendError::Refused { .. } | SendError::Unreachable(_) => code::UNREACHABLE,
+        SendError::Read(_) | SendError::NoUrl => code::FAILED,
+    }
+}
+
 fn api_code(error: &ApiError) -> u8 {
     match error {
         ApiError::Setup(_) => code::FAILED,
-        ApiError::Unreachable { .. } => code::UNREACHABLE,
+        ApiError::Unreachable { .. } | ApiError::CutOff { .. } => code::UNREACHABLE,
         ApiError::Refused { status, .. } if retry::is_transient_status(*status) => {
             code::UNREACHABLE
         }
-        ApiError::Refused { .. } | ApiError::NotNiks3 { .. } => code::REFUSED,
+        ApiError::Refused { .. }
+        | ApiError::NotNiks3 { .. }
+        | ApiError::Moved { .. }
+        | ApiError::ProxyLimit { .. } => code::REFUSED,
     }
 }

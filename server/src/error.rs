@@ -69,7 +69,11 @@ impl From<UploadError> for ApiError {
             E::Incomplete(_) | E::Stale => Self::new(StatusCode::CONFLICT, public),
             E::Store(error) => error.into(),
             // Its own words: they name bucket, key and S3's answer, and no URL.
-            E::S3(error) => Self::new(StatusCode::BAD_GATEWAY, public).caused_by(error),
+            E::S3(error) if error.is_transient() => {
+                Self::new(StatusCode::BAD_GATEWAY, public).caused_by(error)
+            }
+            // Asking again mends nothing: 424, the server's own dependency refuses.
+            E::S3(error) => Self::new(StatusCode::FAILED_DEPENDENCY, public).caused_by(error),
         }
     }
 }

@@ -3,7 +3,10 @@
 pub mod retry;
 mod token;
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use backon::Retryable as _;
 use niks3_core::wire::{
@@ -29,11 +32,19 @@ const ABANDON_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of an error's body that are looked at.
 const MAX_ERROR_BYTES: usize = 16 * 1024;
 
+/// Bytes of an answer: those of a plan of 200,000 paths, all of them missing, are some MB.
+const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+
+/// A status and a body.
+type Answer = (StatusCode, Vec<u8>);
+
 /// A niks3 server.
 pub struct Api {
     base: Url,
     token: Token,
     http: Client,
+    /// Whether it has answered before: then it is worth waiting for it.
+    reached: AtomicBool,
 }
 
 /// How far a commit is.
@@ -72,6 +83,28 @@ pub enum ApiError {
         /// After how long it wants to be asked again.
         retry_after: Option<Duration>,
     },
+    /// An answer of 300 to 399.
+    #[error("{base} answered {status}: the server is at another URL{}", at(.location))]
+    Moved {
+        /// What was asked.
+        base: Url,
+        /// Its status.
+        status: StatusCode,
+        /// Where it says that the server is, without a query.
+        location: Option<String>,
+    },
+    /// A body that a proxy does not take, answered in its own words.
+    #[error("a proxy before the niks3 server at {base} takes no body that large (413)")]
+    ProxyLimit {
+        /// What was asked.
+        base: Url,
+    },
+    /// An answer that broke off or is larger than any of ours.
+    #[error("the answer of the niks3 server at {base} broke off")]
+    CutOff {
+        /// The server.
+        base: Url,
+    },
     /// An answer that no niks3 server gives.
     #[error("{base} answered {status}, and not as a niks3 server does")]
     NotNiks3 {
@@ -80,6 +113,10 @@ pub enum ApiError {
         /// Its status.
         status: StatusCode,
     },
+}
+
+fn at(location: &Option<String>) -> String {
+    location.as_ref().map(|location| format!(", {location}")).unwrap_or_default()
 }
 
 impl ApiError {
@@ -100,6 +137,11 @@ impl ApiError {
                 "the server's log says more; pushing again goes on where this ended".to_owned(),
             ),
             Self::Refused { .. } => None,
+            Self::Moved { .. } => Some("give that URL".to_owned()),
+            Self::ProxyLimit { .. } => {
+                Some("let it take 96 MiB (nginx: client_max_body_size 96m)".to_owned())
+            }
+            Self::CutOff { .. } => Some("push again".to_owned()),
             Self::NotNiks3 { .. } => Some(
                 "give the URL of the niks3 server, not of the bucket that Nix reads from"
                     .to_owned(),
@@ -117,9 +159,11 @@ impl Api {
         let http = Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .user_agent(concat!("niks3/", env!("CARGO_PKG_VERSION")))
+            // A POST that is redirected becomes a GET, and a token follows to who knows where.
+            .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(ApiError::Setup)?;
-        Ok(Self { base, token, http })
+        Ok(Self { base, token, http, reached: AtomicBool::new(false) })
     }
 
     /// What of this closure is missing? See [`PlanResponse`].
@@ -159,13 +203,12 @@ impl Api {
     /// # Errors
     /// When the server cannot be reached or refuses.
     pub async fn commit(&self, upload: &UploadId) -> Result<Commit, ApiError> {
-        let response = self
-            .call(Method::POST, &["uploads", &upload.to_string(), "commit"], Vec::new())
-            .await?;
-        if response.status() == StatusCode::NO_CONTENT {
+        let path = ["uploads", &upload.to_string(), "commit"];
+        let answer = self.call(Method::POST, &path, Vec::new()).await?;
+        if answer.0 == StatusCode::NO_CONTENT {
             return Ok(Commit::Done);
         }
-        self.decode(response).await.map(Commit::Going)
+        self.decode(&answer).map(Commit::Going)
     }
 
     /// Gives an upload up. Tried once.
@@ -187,16 +230,11 @@ impl Api {
     ) -> Result<T, ApiError> {
         // Serializing our own types to memory does not fail.
         let body = serde_json::to_vec(body).unwrap_or_default();
-        let response = self.call(Method::POST, path, body).await?;
-        self.decode(response).await
+        let answer = self.call(Method::POST, path, body).await?;
+        self.decode(&answer)
     }
 
-    async fn call(
-        &self,
-        method: Method,
-        path: &[&str],
-        body: Vec<u8>,
-    ) -> Result<Response, ApiError> {
+    async fn call(&self, method: Method, path: &[&str], body: Vec<u8>) -> Result<Answer, ApiError> {
         let body = bytes::Bytes::from(body);
         let attempt = || async {
             let request = self.request(method.clone(), path).timeout(CALL_TIMEOUT);
@@ -205,7 +243,9 @@ impl Api {
             self.checked(response.map_err(|source| self.unreachable(source))?).await
         };
         // Every call is safe to repeat: at worst a plan leaves an upload behind that expires.
-        attempt.retry(retry::policy()).when(retry::is_transient).adjust(retry::pause_after).await
+        let worth_it =
+            |error: &ApiError| retry::is_transient(error, self.reached.load(Ordering::Relaxed));
+        attempt.retry(retry::policy()).when(worth_it).adjust(retry::pause_after).await
     }
 
     fn request(&self, method: Method, path: &[&str]) -> reqwest::RequestBuilder {
@@ -216,20 +256,32 @@ impl Api {
         self.http.request(method, url).bearer_auth(self.token.reveal())
     }
 
-    async fn checked(&self, response: Response) -> Result<Response, ApiError> {
+    async fn checked(&self, response: Response) -> Result<Answer, ApiError> {
         let status = response.status();
+        let base = self.base.clone();
+        self.reached.store(true, Ordering::Relaxed);
         if status.is_success() {
-            return Ok(response);
+            let body = retry::read_whole(response, MAX_ANSWER_BYTES).await;
+            return body.map(|body| (status, body)).ok_or(ApiError::CutOff { base });
+        }
+        if status.is_redirection() {
+            let location = response.headers().get(header::LOCATION);
+            let location = location.and_then(|location| location.to_str().ok()?.parse().ok());
+            let location = location.map(|mut location: Url| {
+                location.set_query(None);
+                location.to_string()
+            });
+            return Err(ApiError::Moved { base, status, location });
         }
         let retry_after = retry::retry_after(response.headers());
         let body = retry::read_some(response, MAX_ERROR_BYTES).await;
-        let base = self.base.clone();
         match serde_json::from_slice::<ErrorBody>(&body) {
             Ok(ErrorBody { error: message }) => {
                 Err(ApiError::Refused { base, status, message, retry_after })
             }
-            // A proxy in between answers in words of its own when the server is not there.
-            Err(_) if status.is_server_error() => {
+            // A proxy in between answers in words of its own.
+            Err(_) if status == StatusCode::PAYLOAD_TOO_LARGE => Err(ApiError::ProxyLimit { base }),
+            Err(_) if status.is_server_error() || retry::is_transient_status(status) => {
                 let message = "without saying why".to_owned();
                 Err(ApiError::Refused { base, status, message, retry_after })
             }
@@ -237,11 +289,9 @@ impl Api {
         }
     }
 
-    async fn decode<T: DeserializeOwned>(&self, response: Response) -> Result<T, ApiError> {
-        let status = response.status();
-        let body = response.bytes().await.map_err(|source| self.unreachable(source))?;
-        serde_json::from_slice(&body)
-            .map_err(|_| ApiError::NotNiks3 { base: self.base.clone(), status })
+    fn decode<T: DeserializeOwned>(&self, (status, body): &Answer) -> Result<T, ApiError> {
+        serde_json::from_slice(body)
+            .map_err(|_| ApiError::NotNiks3 { base: self.base.clone(), status: *status })
     }
 
     fn unreachable(&self, source: reqwest::Error) -> ApiError {

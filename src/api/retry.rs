@@ -29,15 +29,21 @@ pub fn is_transient_status(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
 }
 
-/// Whether the same call may succeed a moment later.
+/// Whether the same call may succeed a moment later. `reached`: the server has answered before.
 #[must_use]
-pub fn is_transient(error: &ApiError) -> bool {
+pub fn is_transient(error: &ApiError, reached: bool) -> bool {
     match error {
-        // A name that does not resolve, a port where nobody listens: those who typed the URL
-        // want to know now. What broke on the way is worth another try.
-        ApiError::Unreachable { source, .. } => !source.is_connect() && !source.is_builder(),
+        // A name that does not resolve, a port where nobody listens: whoever typed the URL wants to
+        // know now. A server that answered before is being restarted.
+        ApiError::Unreachable { source, .. } => {
+            !source.is_builder() && (reached || !source.is_connect())
+        }
         ApiError::Refused { status, .. } => is_transient_status(*status),
-        ApiError::Setup(_) | ApiError::NotNiks3 { .. } => false,
+        ApiError::CutOff { .. } => true,
+        ApiError::Setup(_)
+        | ApiError::NotNiks3 { .. }
+        | ApiError::Moved { .. }
+        | ApiError::ProxyLimit { .. } => false,
     }
 }
 
@@ -57,6 +63,18 @@ pub fn pause_after(error: &ApiError, ours: Option<Duration>) -> Option<Duration>
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(reqwest::header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))
+}
+
+/// A whole body, unless it breaks off or is larger than `limit`.
+pub async fn read_whole(mut response: Response, limit: usize) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.ok()? {
+        if body.len() + chunk.len() > limit {
+            return None;
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Some(body)
 }
 
 /// The beginning of a body, as far as it comes.
@@ -102,7 +120,7 @@ mod tests {
             (503, true),
             (504, true),
         ] {
-            assert_eq!(is_transient(&refused(status, None)), again, "{status}");
+            assert_eq!(is_transient(&refused(status, None), false), again, "{status}");
         }
     }
 

@@ -47,7 +47,8 @@ pub enum CommandError {
 pub fn run(command: Command) -> Result<(), CommandError> {
     match command {
         Command::Print(text) => {
-            print!("{text}");
+            // Whoever closed the pipe has read enough.
+            let _ = io::Write::write_all(&mut io::stdout(), text.as_bytes());
             Ok(())
         }
         Command::Push(config) => push::run(*config),

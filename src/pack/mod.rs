@@ -163,7 +163,8 @@ impl PackError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Damaged(damaged) => Some(format!(
-                "`nix-store --verify-path` shows it; `nix store repair` mends {}",
+                "`nix-store --verify-path` shows it, `nix store repair` mends it: both take the whole \
+                 path of {}",
                 damaged.path
             )),
             Self::Changed { .. } => {

@@ -13,7 +13,7 @@ use std::{
 
 use niks3_core::{
     store_path::StorePath,
-    wire::{KeptPath, PlanRequest, UploadId},
+    wire::{CommitProgress, KeptPath, PlanRequest, UploadId},
 };
 
 use crate::{
@@ -24,6 +24,13 @@ use crate::{
 
 pub use progress::{Progress, human_bytes, plural};
 pub use send::{SendError, s3_client};
+
+/// How long the server may publish nothing before we give up: far longer than it waits for anything
+/// itself.
+const STUCK_AFTER: Duration = Duration::from_secs(15 * 60);
+
+/// Between two calls for a commit, at the least.
+const COMMIT_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a push works with.
 pub struct Context {
@@ -74,6 +81,14 @@ pub enum PushError {
         count: usize,
         /// One of them.
         example: String,
+    },
+    /// Commits that get nowhere.
+    #[error("the server publishes nothing any more: {published} of {total} narinfos are there")]
+    Stuck {
+        /// Narinfos that are published.
+        published: u64,
+        /// Narinfos that shall be.
+        total: u64,
     },
     /// Ctrl-C.
     #[error("interrupted")]
@@ -157,12 +172,21 @@ fn warn_kept(cx: &Context, plan: &PlanRequest, kept: &[KeptPath]) {
     }
 }
 
-/// Has the server publish until it is done.
+/// Has the server publish until it is done, or nothing has moved for too long.
 async fn publish(cx: &Context, upload: &UploadId) -> Result<(), PushError> {
+    let (mut most, mut moved) = (0, Instant::now());
     loop {
-        match cx.api.commit(upload).await? {
-            Commit::Done => return Ok(()),
-            Commit::Going(progress) => cx.progress.publishing(progress),
+        let asked = Instant::now();
+        let Commit::Going(progress) = cx.api.commit(upload).await? else { return Ok(()) };
+        cx.progress.publishing(progress);
+        if progress.published > most {
+            (most, moved) = (progress.published, Instant::now());
         }
+        if moved.elapsed() >= STUCK_AFTER {
+            let CommitProgress { published, total } = progress;
+            return Err(PushError::Stuck { published, total });
+        }
+        // Our server takes some seconds for each answer; one that does not is not hammered.
+        tokio::time::sleep(COMMIT_PAUSE.saturating_sub(asked.elapsed())).await;
     }
 }

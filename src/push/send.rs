@@ -1,17 +1,14 @@
 //! One object to its presigned URL.
 
 use std::{
-    collections::BTreeMap,
-    fs::File,
-    io::{self, Seek as _},
-    time::Duration,
+    collections::BTreeMap, fs::File, io, os::unix::fs::FileExt as _, sync::Arc, time::Duration,
 };
 
 use backon::Retryable as _;
 use bytes::Bytes;
+use futures_util::{Stream, stream};
 use niks3_core::{limits::put_time, s3_error, wire::PresignedUrl};
 use reqwest::{Client, StatusCode};
-use tokio_util::io::ReaderStream;
 
 use crate::{
     api::{ApiError, retry},
@@ -33,14 +30,14 @@ pub(super) enum Body {
     /// In memory.
     Memory(Bytes),
     /// In a temporary file.
-    File(File),
+    File(Arc<File>),
 }
 
 impl From<pack::Body> for Body {
     fn from(body: pack::Body) -> Self {
         match body {
             pack::Body::Memory(bytes) => Self::Memory(bytes.into()),
-            pack::Body::File(file) => Self::File(file),
+            pack::Body::File(file) => Self::File(Arc::new(file)),
         }
     }
 }
@@ -85,13 +82,21 @@ impl SendError {
         }
     }
 
-    fn is_transient(&self) -> bool {
+    /// S3 does not take the signature, or not any more.
+    pub(super) fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Refused { status: StatusCode::FORBIDDEN, .. })
+    }
+
+    /// Whether sending it again may succeed.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
         match self {
             Self::Refused { status, code } => {
                 // A body that was damaged on the way is refused, and worth sending again.
                 retry::is_transient_status(*status) || code.contains("BadDigest")
             }
-            Self::Unreachable(error) => !error.is_connect() && !error.is_builder(),
+            // Nobody typed that URL: a node of S3 that is gone for a moment is no mistake.
+            Self::Unreachable(error) => !error.is_builder(),
             Self::Read(_) | Self::NoUrl => false,
         }
     }
@@ -102,7 +107,9 @@ impl SendError {
 /// # Errors
 /// When there are no CA certificates.
 pub fn s3_client() -> Result<Client, ApiError> {
-    Client::builder().connect_timeout(CONNECT_TIMEOUT).build().map_err(ApiError::Setup)
+    let client = Client::builder().connect_timeout(CONNECT_TIMEOUT);
+    // What answers elsewhere has not stored anything.
+    client.redirect(reqwest::redirect::Policy::none()).build().map_err(ApiError::Setup)
 }
 
 /// PUTs a body of `bytes` with these headers, all of which are signed.
@@ -117,6 +124,25 @@ pub(super) async fn put(
     attempt.retry(retry::policy()).when(SendError::is_transient).await
 }
 
+/// The file's bytes. Read by position: an earlier try may still be reading, and an offset would be
+/// shared with it.
+fn from_the_start(file: Arc<File>) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+    stream::try_unfold(0, move |offset| {
+        let file = Arc::clone(&file);
+        async move {
+            let read = tokio::task::spawn_blocking(move || {
+                let mut chunk = vec![0; READ_BYTES];
+                let bytes = file.read_at(&mut chunk, offset)?;
+                chunk.truncate(bytes);
+                Ok::<_, io::Error>(chunk)
+            });
+            let chunk = read.await.map_err(io::Error::other)??;
+            let next = offset + chunk.len() as u64;
+            Ok((!chunk.is_empty()).then(|| (Bytes::from(chunk), next)))
+        }
+    })
+}
+
 async fn put_once(
     http: &Client,
     url: &PresignedUrl,
@@ -126,13 +152,7 @@ async fn put_once(
 ) -> Result<(), SendError> {
     let body = match body {
         Body::Memory(bytes) => reqwest::Body::from(bytes.clone()),
-        Body::File(file) => {
-            // One offset is shared by all clones of a file; tries come one after another.
-            let mut file = file.try_clone().map_err(SendError::Read)?;
-            file.rewind().map_err(SendError::Read)?;
-            let file = tokio::fs::File::from_std(file);
-            reqwest::Body::wrap_stream(ReaderStream::with_capacity(file, READ_BYTES))
-        }
+        Body::File(file) => reqwest::Body::wrap_stream(from_the_start(Arc::clone(file))),
     };
     let mut request = http.put(&url.0).timeout(put_time(bytes)).body(body);
     for (name, value) in headers {

@@ -6,15 +6,15 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use md5::{Digest as _, Md5};
 use niks3_core::{
-    hash::BodyMd5,
+    hash::{BodyMd5, FileHash},
     limits::MAX_LISTING_BYTES,
-    object_key::ObjectKey,
     wire::{MetadataEncoding, ObjectSpec, OpenUpload, StoredObject, StoredRequest, UrlAnswer},
 };
 use tokio::sync::Semaphore;
@@ -37,6 +37,16 @@ const COMPRESSION_LEVEL: i32 = 3;
 
 /// Listings are small; a higher level costs nothing that one would notice.
 const LISTING_LEVEL: i32 = 9;
+
+/// Listings of paths with the same contents that are sent at once.
+const LISTINGS_AT_ONCE: usize = 4;
+
+/// A URL that is refused (403) is asked for anew only if it is older than this: a young one is
+/// refused for another reason.
+const OLD_URL: Duration = Duration::from_secs(60);
+
+/// How often the URL of one NAR is asked for anew.
+const RENEWALS: usize = 2;
 
 /// What has been sent.
 #[derive(Clone, Copy, Debug, Default)]
@@ -106,17 +116,23 @@ impl Drop for Cancel {
 }
 
 async fn one(job: &Job<'_>, work: Work) -> Result<Sent, PushError> {
-    let mut report = StoredRequest::default();
     let (listing, sent) = if work.send_nar {
-        let packed = pack(job, &work, pack_nar).await?;
-        let listing = packed.listing.clone();
-        (listing, send_nar(job, &work, packed, &mut report).await?)
+        let Packed { body, bytes, file_hash, md5, listing } = pack(job, &work, pack_nar).await?;
+        let nar = Nar { body: body.into(), bytes, file_hash, md5 };
+        (listing, send_nar(job, &work, nar).await?)
     } else {
         (pack(job, &work, list_only).await?, Sent::default())
     };
-    send_listings(job, &work, listing, &mut report).await?;
-    job.reports.report(report).await;
+    send_listings(job, &work, listing).await?;
     Ok(sent)
+}
+
+/// A NAR that is ready to be sent.
+struct Nar {
+    body: send::Body,
+    bytes: u64,
+    file_hash: FileHash,
+    md5: BodyMd5,
 }
 
 type PackFn<T> = fn(&std::path::Path, &Expected, &AtomicBool) -> Result<T, pack::PackError>;
@@ -159,29 +175,37 @@ async fn pack<T: Send + 'static>(
     packed.map_err(|source| PushError::Pack { path: shown, source })
 }
 
-async fn send_nar(
-    job: &Job<'_>,
-    work: &Work,
-    packed: Packed,
-    report: &mut StoredRequest,
-) -> Result<Sent, PushError> {
+/// Sends a NAR and reports it at once: whatever happens to the rest, it is not sent again.
+async fn send_nar(job: &Job<'_>, work: &Work, nar: Nar) -> Result<Sent, PushError> {
     let shown = || format!("the NAR of {}", work.path);
-    let Packed { body, bytes, file_hash, md5, .. } = packed;
-    let spec = ObjectSpec::Nar { nar_hash: work.nar_hash, bytes, md5 };
-    match ask(job, spec, shown).await? {
-        UrlAnswer::Put { key, url, headers } => {
-            let body = body.into();
-            send::put(&job.cx.http, &url, &headers, &body, bytes)
-                .await
-                .map_err(|source| PushError::Send { what: shown(), source })?;
-            debug!(object.key = %key, object.bytes = bytes, "sent a NAR");
-            job.cx.progress.sent_nar(bytes);
-            report.objects.push(StoredObject { key, file_hash: Some(file_hash) });
-            Ok(Sent { nars: 1, bytes })
+    let failed = |source| PushError::Send { what: shown(), source };
+    let spec = ObjectSpec::Nar { nar_hash: work.nar_hash, bytes: nar.bytes, md5: nar.md5 };
+    let mut renewals = 0;
+    loop {
+        let (key, url, headers) = match ask(job, spec.clone(), shown).await? {
+            UrlAnswer::Put { key, url, headers } => (key, url, headers),
+            // Another push has sent it meanwhile.
+            UrlAnswer::Stored => return Ok(Sent::default()),
+            UrlAnswer::Busy => return Err(failed(SendError::NoUrl)),
+        };
+        let asked = Instant::now();
+        match send::put(&job.cx.http, &url, &headers, &nar.body, nar.bytes).await {
+            Ok(()) => {
+                debug!(object.key = %key, object.bytes = nar.bytes, "sent a NAR");
+                job.cx.progress.sent_nar(nar.bytes);
+                let object = StoredObject { key, file_hash: Some(nar.file_hash) };
+                let report = StoredRequest { objects: vec![object], ..StoredRequest::default() };
+                job.reports.report(report).await;
+                return Ok(Sent { nars: 1, bytes: nar.bytes });
+            }
+            // The tries took longer than the URL lives: another one for the same key.
+            Err(error)
+                if error.is_forbidden() && asked.elapsed() > OLD_URL && renewals < RENEWALS =>
+            {
+                renewals += 1;
+            }
+            Err(error) => return Err(failed(error)),
         }
-        // Another push has sent it meanwhile.
-        UrlAnswer::Stored => Ok(Sent::default()),
-        UrlAnswer::Busy => Err(PushError::Send { what: shown(), source: SendError::NoUrl }),
     }
 }
 
@@ -197,12 +221,9 @@ async fn ask(
 }
 
 /// Listings are optional: what goes wrong with one is worth a line in the log, not the push.
-async fn send_listings(
-    job: &Job<'_>,
-    work: &Work,
-    listing: Listing,
-    report: &mut StoredRequest,
-) -> Result<(), PushError> {
+async fn send_listings(job: &Job<'_>, work: &Work, listing: Listing) -> Result<(), PushError> {
+    let unlistable =
+        || StoredRequest { no_listing: work.listings.clone(), ..StoredRequest::default() };
     if work.listings.is_empty() {
         return Ok(());
     }
@@ -213,34 +234,43 @@ async fn send_listings(
                 "{} gets no listing: the name or target of {:?} in it is not UTF-8",
                 work.path, file.name
             ));
-            report.no_listing.extend(&work.listings);
+            job.reports.report(unlistable()).await;
             return Ok(());
         }
     };
-    let body = match job.encoding {
-        MetadataEncoding::None => json.into_bytes(),
-        MetadataEncoding::Zstd => match zstd::bulk::compress(json.as_bytes(), LISTING_LEVEL) {
-            Ok(body) => body,
-            Err(error) => {
-                debug!(%error, "cannot compress a listing");
-                return Ok(());
-            }
-        },
+    let encoding = job.encoding;
+    let encoded = tokio::task::spawn_blocking(move || match encoding {
+        MetadataEncoding::None => Ok(json.into_bytes()),
+        MetadataEncoding::Zstd => zstd::bulk::compress(json.as_bytes(), LISTING_LEVEL),
+    });
+    let body = match encoded.await.map_err(PushError::Task)? {
+        Ok(body) if body.len() as u64 <= MAX_LISTING_BYTES => body,
+        Ok(_) => {
+            job.reports.report(unlistable()).await;
+            return Ok(());
+        }
+        Err(error) => {
+            debug!(%error, "cannot compress a listing");
+            return Ok(());
+        }
     };
     let (bytes, md5) = (body.len() as u64, BodyMd5::new(Md5::digest(&body).into()));
-    if bytes > MAX_LISTING_BYTES {
-        report.no_listing.extend(&work.listings);
-        return Ok(());
-    }
-    let body = send::Body::Memory(Bytes::from(body));
-    for path in &work.listings {
-        let shown = || ObjectKey::Listing(*path).to_string();
-        let answer = ask(job, ObjectSpec::Listing { path: *path, bytes, md5 }, shown).await?;
-        let UrlAnswer::Put { key, url, headers } = answer else { continue };
-        match send::put(&job.cx.http, &url, &headers, &body, bytes).await {
-            Ok(()) => report.objects.push(StoredObject { key, file_hash: None }),
-            Err(error) => debug!(%error, object.key = %key, "a listing was not sent"),
-        }
-    }
+    let body = &send::Body::Memory(Bytes::from(body));
+    stream::iter(&work.listings)
+        .for_each_concurrent(LISTINGS_AT_ONCE, async |path| {
+            let spec = ObjectSpec::Listing { path: *path, bytes, md5 };
+            let Some(Ok(UrlAnswer::Put { key, url, headers })) = job.urls.ask(spec).await else {
+                return debug!(listing.path = %path, "no URL for a listing");
+            };
+            match send::put(&job.cx.http, &url, &headers, body, bytes).await {
+                Ok(()) => {
+                    let objects = vec![StoredObject { key, file_hash: None }];
+                    let report = StoredRequest { objects, ..StoredRequest::default() };
+                    job.reports.report(report).await;
+                }
+                Err(error) => debug!(%error, object.key = %key, "a listing was not sent"),
+            }
+        })
+        .await;
     Ok(())
 }

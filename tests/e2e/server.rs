@@ -142,7 +142,7 @@ async fn a_bucket_that_is_gone_is_said_and_nothing_is_committed() {
         cache.bucket.assert_consistent().await;
         return;
     }
-    assert_eq!(run.code, Some(3), "{}", run.stderr);
+    assert_eq!(run.code, Some(4), "{}", run.stderr);
     assert!(run.stderr.contains("NoSuchBucket") || run.stderr.contains("404"), "{}", run.stderr);
     assert_eq!(cache.count("SELECT count(*) FROM closures").await, 0);
     assert_eq!(cache.count("SELECT count(*) FROM holds").await, 0);

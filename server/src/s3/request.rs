@@ -86,7 +86,7 @@ impl Bucket {
     /// When S3 does not answer, or neither yes nor no.
     pub async fn head(&self, key: &ObjectKey) -> Result<Option<Head>, S3Error> {
         let name = key.to_string();
-        let url = self.bucket.head_object(Some(&self.credentials), &name).sign(OWN_URL_LIFETIME);
+        let url = || self.bucket.head_object(Some(&self.credentials), &name).sign(OWN_URL_LIFETIME);
         let answer = self.send(Method::HEAD, &name, url, &[], Bytes::new()).await;
         let Some(answer) = found(answer)? else { return Ok(None) };
         let text = |header| {
@@ -105,7 +105,7 @@ impl Bucket {
     /// When S3 does not answer, or neither yes nor no.
     pub async fn get(&self, key: &ObjectKey) -> Result<Option<Bytes>, S3Error> {
         let name = key.to_string();
-        let url = self.bucket.get_object(Some(&self.credentials), &name).sign(OWN_URL_LIFETIME);
+        let url = || self.bucket.get_object(Some(&self.credentials), &name).sign(OWN_URL_LIFETIME);
         let answer = self.send(Method::GET, &name, url, &[], Bytes::new()).await;
         Ok(found(answer)?.map(|answer| answer.body))
     }
@@ -121,21 +121,23 @@ impl Bucket {
         let spec = Body { bytes: body.len() as u64, md5 };
         let put = self.presign_put(key, spec, signed_at, OWN_URL_LIFETIME);
         let headers: Vec<(String, String)> = put.headers.into_iter().collect();
-        self.send(Method::PUT, &key.to_string(), put.url, &headers, body).await.map(drop)
+        let url = || put.url.clone();
+        self.send(Method::PUT, &key.to_string(), url, &headers, body).await.map(drop)
     }
 
     async fn send(
         &self,
         method: Method,
         key: &str,
-        url: url::Url,
+        url: impl Fn() -> url::Url,
         headers: &[(String, String)],
         body: Bytes,
     ) -> Result<Answer, S3Error> {
         let attempt = || async {
-            // Closed never, so a permit always comes.
+            // Closed never, so a permit always comes. Signed after it: a URL's life does not run
+            // while it queues. A PUT's does, on purpose, and its caller looks at the time.
             let _slot = self.slots.acquire().await;
-            self.send_once(method.clone(), key, url.clone(), headers, body.clone()).await
+            self.send_once(method.clone(), key, url(), headers, body.clone()).await
         };
         let policy = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(200))

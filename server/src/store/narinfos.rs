@@ -32,8 +32,10 @@ pub struct NextPath {
     pub composed: bool,
     /// A NAR of it is in the bucket.
     pub has_nar: bool,
-    /// Its references are published, and nobody can write its narinfo.
-    pub ready: bool,
+    /// Its references are published; `true` where it is composed itself.
+    pub refs_published: bool,
+    /// Nobody can write its narinfo at this moment.
+    pub quiet: bool,
 }
 
 /// A path that can be composed: its NAR is stored, its references are published.
@@ -88,7 +90,8 @@ pub async fn next_paths(
         published: row.get("published"),
         composed: row.get("composed"),
         has_nar: row.get("has_nar"),
-        ready: row.get("ready"),
+        refs_published: row.get("refs_published"),
+        quiet: row.get("quiet"),
     };
     Ok(rows.iter().map(read).collect())
 }

@@ -29,6 +29,10 @@ const PUTS_AT_ONCE: usize = 64;
 /// live for a minute, and its tries need some of that.
 const LATEST_START: Duration = Duration::from_secs(30);
 
+/// A wave that was taken is sent for this long at least, however long it took to take it: under
+/// load each call would pay for a wave and send none of it.
+const LEAST_SENDING: Duration = Duration::from_secs(2);
+
 /// How long to wait for another upload that is composing or publishing the same paths.
 const OTHERS_PAUSE: Duration = Duration::from_millis(100);
 
@@ -67,7 +71,10 @@ pub async fn commit(
         let (upload, wave) = retry(|| next_wave(cx, caller, id, &published)).await?;
         published.clear();
         match wave {
-            Wave::Publish(narinfos) => published = publish(cx, narinfos, until).await?,
+            Wave::Publish(narinfos) => {
+                let until = until.max(Instant::now() + LEAST_SENDING);
+                published = publish(cx, narinfos, until).await?;
+            }
             Wave::Again => {}
             Wave::Wait => tokio::time::sleep(OTHERS_PAUSE).await,
             Wave::Committed => {
@@ -150,7 +157,11 @@ async fn advance(
     let there = ids(|path| path.published);
     store::mark_done(tx, upload.number, &there).await?;
 
-    let ready = ids(|path| !path.published && !path.composed && path.ready && path.has_nar);
+    // All that lies lower is done, so what is not there now has gone since.
+    if next.iter().any(|path| !path.published && !path.composed && !path.refs_published) {
+        return Err(UploadError::Stale);
+    }
+    let ready = ids(|path| !path.published && !path.composed && path.quiet && path.has_nar);
     let composable = store::lock_composable(tx, upload.number, &ready).await?;
     let mut composed = Vec::with_capacity(composable.len());
     for path in composable {
@@ -203,6 +214,9 @@ async fn publish(
             Err(error) => failed = Some(error),
         }
     }
+    // In one order, in whichever they were sent: two commits that note the same ones do not
+    // dead-lock.
+    published.sort_unstable();
     match failed {
         Some(error) if published.is_empty() => Err(error),
         Some(error) => {

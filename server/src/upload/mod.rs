@@ -69,10 +69,10 @@ pub enum UploadError {
         limit: usize,
     },
     /// A body that is too large for what it is.
-    #[error("{what} of {bytes} bytes is too large, the limit is {limit}")]
+    #[error("{what} is too large: {bytes} bytes, the limit is {limit}")]
     TooLarge {
-        /// What it is.
-        what: &'static str,
+        /// What it is, and of what.
+        what: String,
         /// Its size.
         bytes: u64,
         /// How large it may be.

@@ -76,12 +76,14 @@ fn check(objects: &[ObjectSpec]) -> Result<(), UploadError> {
     let mut names = HashSet::new();
     for object in objects {
         let (what, limit, shown) = match object {
-            ObjectSpec::Nar { nar_hash, .. } => ("a NAR", MAX_PUT_BYTES, nar_hash.to_string()),
-            ObjectSpec::Listing { path, .. } => ("a listing", MAX_LISTING_BYTES, path.to_string()),
+            ObjectSpec::Nar { nar_hash, .. } => ("the NAR", MAX_PUT_BYTES, nar_hash.to_string()),
+            ObjectSpec::Listing { path, .. } => {
+                ("the listing of", MAX_LISTING_BYTES, path.to_string())
+            }
         };
         let (bytes, _) = body(object);
         if bytes > limit {
-            return Err(UploadError::TooLarge { what, bytes, limit });
+            return Err(UploadError::TooLarge { what: format!("{what} {shown}"), bytes, limit });
         }
         if !names.insert(name(object)) {
             return Err(UploadError::Twice(shown));

@@ -17,9 +17,13 @@ WITH d AS MATERIALIZED (
   -- only one that this upload holds: another may be condemned
   WHERE (SELECT true FROM holds h WHERE h.upload = $1 AND h.object_id = f.listing_id LIMIT 1)
     AND (SELECT l.describes FROM objects l WHERE l.id = f.listing_id LIMIT 1) = f.nar_hash
+  ORDER BY f.object_id            -- two that attach the same ones do not dead-lock
   ON CONFLICT DO NOTHING
-), unlistable AS (
-  UPDATE narinfos n SET no_listing = true
+), locked AS MATERIALIZED (
+  SELECT n.object_id FROM narinfos n
   WHERE n.object_id = ANY (ARRAY(SELECT object_id FROM fits WHERE no_listing)) AND NOT n.no_listing
+  ORDER BY n.object_id FOR NO KEY UPDATE OF n
+), unlistable AS (
+  UPDATE narinfos n SET no_listing = true WHERE n.object_id = ANY (ARRAY(SELECT object_id FROM locked))
 )
 UPDATE upload_paths p SET done = true WHERE p.ctid = ANY (ARRAY(SELECT ctid FROM d))
