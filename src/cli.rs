@@ -137,7 +137,7 @@ RUST_LOG=niks3=debug logs each step.
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 all is in the cache; 1 something else failed; 2 a flag or setting is wrong;
-3 the server or S3 could not be reached or is overloaded: try again; 4 the server refused;
+3 the server or S3 could not be reached or is overloaded: try again; 4 the server or S3 refused;
 5 the Nix store or a path in it cannot be pushed; 130 interrupted.
 ";
 
