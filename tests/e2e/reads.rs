@@ -1,7 +1,5 @@
 //! What was pushed is read with each Nix, signatures required.
 
-use std::path::Path;
-
 use crate::support::{
     Nix, NixStore, ServerOptions, TestCache, assert_same_tree, fixture, shared_store,
 };
@@ -141,20 +139,23 @@ async fn derivations_are_pushed_and_read() {
     assert_same_tree(&store.real(&deriver), &reader.real(&deriver));
 }
 
-/// `.ci/run` names `shared/nix/fixture.nix`. Each Nix builds it for itself: one of its paths, a
-/// content-addressed one that refers to itself, is another in Nix 2.8 than later.
+/// Each Nix builds for itself what it then pushes and reads: the project's own fixture, and what
+/// `NIKS3_TEST_SHARED_FIXTURE` names, which `.ci/run` sets. One of the paths there, a content-addressed
+/// one that refers to itself, is another in Nix 2.8 than later.
 #[tokio::test(flavor = "multi_thread")]
-async fn all_of_the_shared_fixture_is_pushed_and_read() {
-    let Some(file) = std::env::var_os("NIKS3_TEST_SHARED_FIXTURE") else {
-        eprintln!("NIKS3_TEST_SHARED_FIXTURE is not set: the project's own fixture is all");
-        return;
-    };
+async fn what_each_nix_builds_is_pushed_and_read_by_it() {
+    let mut fixtures = vec![(fixture(), vec!["-A", "all"])];
+    if let Some(shared) = std::env::var_os("NIKS3_TEST_SHARED_FIXTURE") {
+        fixtures.push((shared.into(), Vec::new()));
+    }
     for nix in Nix::all() {
-        let store = NixStore::new(nix);
-        let roots = store.build(Path::new(&file), &[]).await;
-        let cache = TestCache::start().await;
-        cache.push(&store, &roots).await.ok();
-        cache.assert_consistent().await;
-        assert_readable(&cache, nix, &store, &roots).await;
+        for (file, args) in &fixtures {
+            let store = NixStore::new(nix);
+            let roots = store.build(file, args).await;
+            let cache = TestCache::start().await;
+            cache.push(&store, &roots).await.ok();
+            cache.assert_consistent().await;
+            assert_readable(&cache, nix, &store, &roots).await;
+        }
     }
 }
