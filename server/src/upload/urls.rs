@@ -34,8 +34,9 @@ pub async fn urls(
     // Presigned only now: that these keys may be written is committed.
     let objects = request.objects.iter().map(|object| match granted.get(&name(object)) {
         None => UrlAnswer::Busy,
-        Some(own) if own.stored => UrlAnswer::Stored,
-        Some(own) => {
+        Some(Granted::Adopted) => UrlAnswer::Stored,
+        Some(Granted::Row(own)) if own.stored => UrlAnswer::Stored,
+        Some(Granted::Row(own)) => {
             let (bytes, md5) = body(object);
             let put =
                 cx.bucket.presign_put(&own.key, Body { bytes, md5 }, signed_at, cx.url_lifetime);
@@ -99,7 +100,7 @@ async fn grant(
     caller: &Caller,
     id: &UploadId,
     objects: &[ObjectSpec],
-) -> Result<(HashMap<Name, OwnObject>, f64), UploadError> {
+) -> Result<(HashMap<Name, Granted>, f64), UploadError> {
     let slowest = objects.iter().map(|object| put_time(body(object).0)).max().unwrap_or_default();
     let mut connection = cx.store.connection().await?;
     let tx = connection.begin().await?;
@@ -113,22 +114,17 @@ async fn grant(
     let mut granted = grant_nars(&tx, upload.number, objects).await?;
     for own in store::take_listings(&tx, upload.number, &listings).await? {
         if let ObjectKey::Listing(path) = own.key {
-            granted.insert(Name::Listing(path), own);
+            granted.insert(Name::Listing(path), Granted::Row(own));
         }
     }
     let writable = |own: &OwnObject| {
         if own.stored { Duration::ZERO } else { cx.url_lifetime + put_time(own.bytes) }
     };
-    // What was adopted is held already and has no row here to be written.
-    let held: Vec<_> = granted
-        .values()
-        .filter(|own| own.id != ADOPTED)
-        .map(|own| (own.id, writable(own)))
-        .collect();
+    let rows: Vec<&OwnObject> = granted.values().filter_map(Granted::row).collect();
+    let held: Vec<_> = rows.iter().map(|own| (own.id, writable(own))).collect();
     let signed_at = store::hold_and_write(&tx, upload.number, &held).await?;
     // What another push has sent of a listing is this one's too.
-    let adopted: Vec<i64> =
-        granted.values().filter(|own| own.stored && own.id != ADOPTED).map(|own| own.id).collect();
+    let adopted: Vec<i64> = rows.iter().filter(|own| own.stored).map(|own| own.id).collect();
     store::link_listings(&tx, upload.number, &adopted).await?;
     tx.commit().await?;
     Ok((granted, signed_at))
@@ -138,14 +134,28 @@ async fn grant(
 /// one, or a few if a client is restarted as another version.
 const MAX_BODIES_OF_A_NAR: i64 = 8;
 
-/// Stands for the row of a NAR that another upload has stored.
-const ADOPTED: i64 = 0;
+/// What an upload was granted of an object.
+enum Granted {
+    /// A NAR that another upload has stored; it is held already.
+    Adopted,
+    /// A key to write, or what is stored under it.
+    Row(OwnObject),
+}
+
+impl Granted {
+    fn row(&self) -> Option<&OwnObject> {
+        match self {
+            Self::Adopted => None,
+            Self::Row(own) => Some(own),
+        }
+    }
+}
 
 async fn grant_nars(
     tx: &Tx<'_>,
     upload: i64,
     objects: &[ObjectSpec],
-) -> Result<HashMap<Name, OwnObject>, UploadError> {
+) -> Result<HashMap<Name, Granted>, UploadError> {
     let mut wanted: HashMap<NarHash, (u64, BodyMd5)> = HashMap::new();
     for object in objects {
         if let ObjectSpec::Nar { nar_hash, bytes, md5 } = object {
@@ -162,15 +172,14 @@ async fn grant_nars(
         return Err(UploadError::NotPlanned(stray.to_string()));
     }
     for hash in store::adopt_nars(tx, upload, &hashes).await? {
-        let (bytes, _) = wanted.remove(&hash).unwrap_or((0, BodyMd5::new([0; 16])));
-        let key = ObjectKey::Nar(hash, random_part());
-        granted.insert(Name::Nar(hash), OwnObject { id: ADOPTED, key, bytes, stored: true });
+        wanted.remove(&hash);
+        granted.insert(Name::Nar(hash), Granted::Adopted);
     }
     let bodies: Vec<_> = wanted.iter().map(|(hash, (bytes, md5))| (*hash, *bytes, *md5)).collect();
     for own in store::own_nars(tx, upload, &bodies).await? {
         if let ObjectKey::Nar(hash, _) = own.key {
             wanted.remove(&hash);
-            granted.insert(Name::Nar(hash), own);
+            granted.insert(Name::Nar(hash), Granted::Row(own));
         }
     }
     let hashes: Vec<NarHash> = wanted.keys().copied().collect();
@@ -188,7 +197,7 @@ async fn grant_nars(
         .collect();
     for (id, nar) in store::insert_nars(tx, upload, &new).await?.into_iter().zip(new) {
         let own = OwnObject { id, key: nar.key, bytes: nar.bytes, stored: false };
-        granted.insert(Name::Nar(nar.nar_hash), own);
+        granted.insert(Name::Nar(nar.nar_hash), Granted::Row(own));
     }
     Ok(granted)
 }

@@ -1,16 +1,15 @@
 -- $1 upload, $2 narinfos that are published: their paths are done, and have their listings if those are
 -- of the contents that were composed
 WITH d AS MATERIALIZED (
-  SELECT p.ctid, p.object_id, p.listing_id, p.no_listing
+  SELECT p.ctid, p.object_id, p.nar_hash, p.listing_id, p.no_listing
   FROM unnest($2::bigint[]) AS i(id)
   CROSS JOIN LATERAL (
     SELECT p.ctid, p.* FROM upload_paths p WHERE p.upload = $1 AND p.object_id = i.id LIMIT 1) p
 ), fits AS MATERIALIZED (
-  SELECT d.*, n.nar_hash FROM d
+  SELECT d.* FROM d
   CROSS JOIN LATERAL (
     SELECT n.nar_hash FROM narinfos n WHERE n.object_id = d.object_id LIMIT 1) n
-  WHERE (SELECT p.nar_hash FROM upload_paths p
-         WHERE p.upload = $1 AND p.object_id = d.object_id LIMIT 1) = n.nar_hash
+  WHERE d.nar_hash = n.nar_hash
 ), attached AS (
   INSERT INTO refs (src, dst)
   SELECT f.object_id, f.listing_id FROM fits f
