@@ -1,9 +1,11 @@
-//! SHA-256 hashes, one type for each thing that is hashed, written as Nix writes them in a narinfo.
+//! Hashes, one type for each thing that is hashed, and the checksums that a store compares bodies
+//! with. Nix's are written as Nix writes them in a narinfo.
 
 use std::{fmt, str::FromStr};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use nix_derivation::{HashAlgorithm, NixHash, nixbase32};
+use serde::{Deserialize, Serialize};
 
 use crate::wire::text_serde;
 
@@ -139,6 +141,58 @@ impl FromStr for BodyMd5 {
 }
 
 text_serde!(BodyMd5);
+
+/// What a store compares a body with, so that it refuses one that was damaged on the way. It also
+/// says which body a presigned URL is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BodyChecksum {
+    /// `Content-MD5`, which every S3 server knows.
+    Md5(BodyMd5),
+    /// `x-amz-checksum-sha256`: of a compressed NAR its FileHash, so no further hash is needed.
+    Sha256(FileHash),
+}
+
+/// Which of them the cache's S3 server is asked to check. A setting of the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChecksumAlgorithm {
+    /// `Content-MD5`
+    #[default]
+    Md5,
+    /// `x-amz-checksum-sha256`
+    Sha256,
+}
+
+impl BodyChecksum {
+    /// Name, in lower case, and value of the header that carries it.
+    /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html>
+    #[must_use]
+    pub fn header(&self) -> (&'static str, String) {
+        match self {
+            Self::Md5(md5) => ("content-md5", md5.to_string()),
+            Self::Sha256(sha256) => ("x-amz-checksum-sha256", BASE64.encode(sha256.as_bytes())),
+        }
+    }
+
+    /// The digest: 16 or 32 bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Md5(md5) => md5.as_bytes(),
+            Self::Sha256(sha256) => sha256.as_bytes(),
+        }
+    }
+
+    /// Which one it is.
+    #[must_use]
+    pub fn algorithm(&self) -> ChecksumAlgorithm {
+        match self {
+            Self::Md5(_) => ChecksumAlgorithm::Md5,
+            Self::Sha256(_) => ChecksumAlgorithm::Sha256,
+        }
+    }
+}
 
 fn parse_sha256(text: &str) -> Result<[u8; 32], HashError> {
     let hash = NixHash::parse(text)

@@ -10,6 +10,7 @@ pub mod limits;
 pub mod listing;
 pub mod narinfo;
 pub mod object_key;
+pub mod parts;
 pub mod plan;
 pub mod s3_error;
 pub mod signing;

@@ -240,7 +240,7 @@ mod tests {
         });
         let paths: Vec<_> = paths.collect();
         let roots = vec![paths.len() as u32 - 1];
-        PlanRequest { store_dir: "/nix/store".to_owned(), roots, paths }
+        PlanRequest { store_dir: "/nix/store".to_owned(), roots, paths, dry_run: false }
     }
 
     fn checked(plan: &PlanRequest) -> Result<Vec<u32>, PlanRefused> {

@@ -9,7 +9,7 @@ use std::{fmt::Debug, path::Path};
 
 use niks3_core::wire::{
     CommitProgress, ErrorBody, PlanRequest, PlanResponse, StoredRequest, StoredResponse,
-    UrlsRequest, UrlsResponse,
+    UrlsRequest, UrlsResponse, VerifyRequest, VerifyResponse,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -32,6 +32,11 @@ fn every_body_has_the_json_that_was_released() {
     pinned::<UrlsResponse>("urls-response.json");
     pinned::<StoredRequest>("stored-request.json");
     pinned::<StoredResponse>("stored-response.json");
+    pinned::<UrlsRequest>("multipart-urls-request.json");
+    pinned::<UrlsResponse>("multipart-urls-response.json");
+    pinned::<StoredRequest>("multipart-stored-request.json");
+    pinned::<VerifyRequest>("verify-request.json");
+    pinned::<VerifyResponse>("verify-response.json");
     pinned::<CommitProgress>("commit-progress.json");
     pinned::<ErrorBody>("error.json");
 }

@@ -23,11 +23,17 @@ macro_rules! text_serde {
 pub(crate) use text_serde;
 
 mod error;
+mod objects;
 mod uploads;
+mod verify;
 
 pub use error::ErrorBody;
-pub use uploads::{
-    CommitProgress, KeptPath, MetadataEncoding, ObjectSpec, OpenUpload, PlanRequest, PlanResponse,
-    PlannedPath, PresignedUrl, StoredObject, StoredRequest, StoredResponse, UploadId, UrlAnswer,
+pub use objects::{
+    ObjectSpec, PresignedUrl, StoredObject, StoredPart, StoredRequest, StoredResponse, UrlAnswer,
     UrlsRequest, UrlsResponse,
 };
+pub use uploads::{
+    CommitProgress, KeptPath, MetadataEncoding, OpenUpload, PlanRequest, PlanResponse, PlannedPath,
+    UploadId,
+};
+pub use verify::{VerifyRequest, VerifyResponse};

@@ -1,15 +1,15 @@
-//! `POST /api/v1/uploads` and what follows it.
+//! `POST /api/v1/uploads` and `…/commit`: a push from its plan to its end.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    hash::{BodyMd5, FileHash, NarHash},
+    hash::{ChecksumAlgorithm, NarHash},
     narinfo::ContentAddress,
-    object_key::{ObjectKey, ObjectKeyError, RandomPart},
+    object_key::{ObjectKeyError, RandomPart},
     signing::Signature,
-    store_path::{StorePath, StorePathHash},
+    store_path::StorePath,
 };
 
 /// Body of `POST /api/v1/uploads`: a closure that shall be in the cache.
@@ -21,6 +21,9 @@ pub struct PlanRequest {
     pub roots: Vec<u32>,
     /// The roots and all that they need, each once, in any order.
     pub paths: Vec<PlannedPath>,
+    /// Only say what is missing: nothing is opened, held or committed. `--dry-run`
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
 }
 
 /// One store path of a plan, as the store database has it.
@@ -49,7 +52,8 @@ pub struct PlannedPath {
 /// Answer to a plan: what is missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanResponse {
-    /// The upload that was opened. Absent: the closure was complete and has been committed.
+    /// The upload that was opened. Absent: the closure was complete and has been committed, or the
+    /// plan was a dry run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upload: Option<OpenUpload>,
     /// Paths whose NARs shall be sent, one for each NarHash that is missing.
@@ -101,6 +105,9 @@ pub struct OpenUpload {
     /// How listings are to be encoded before their URLs are asked for.
     #[serde(default)]
     pub metadata_encoding: MetadataEncoding,
+    /// The checksum that URLs are to be asked for with: the one that the S3 server checks.
+    #[serde(default)]
+    pub checksum: ChecksumAlgorithm,
 }
 
 /// How narinfos and listings lie in the bucket. Says nothing of NARs, which are always zstd and
@@ -122,103 +129,6 @@ pub struct KeptPath {
     pub path: u32,
     /// The hash of the contents that the cache has.
     pub nar_hash: NarHash,
-}
-
-/// Body of `POST /api/v1/uploads/{id}/urls`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct UrlsRequest {
-    /// What is ready to be sent.
-    pub objects: Vec<ObjectSpec>,
-}
-
-/// An object that is ready to be sent, with the one body that its URL will be for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum ObjectSpec {
-    /// A compressed NAR.
-    Nar {
-        /// Hash of the NAR, uncompressed.
-        nar_hash: NarHash,
-        /// Bytes of the body.
-        bytes: u64,
-        /// MD5 of the body.
-        md5: BodyMd5,
-    },
-    /// A listing.
-    Listing {
-        /// Of which path.
-        path: StorePathHash,
-        /// Bytes of the body.
-        bytes: u64,
-        /// MD5 of the body.
-        md5: BodyMd5,
-    },
-}
-
-/// Answer to [`UrlsRequest`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UrlsResponse {
-    /// One for each object of the request, in its order.
-    pub objects: Vec<UrlAnswer>,
-}
-
-/// What to do about one object.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "answer", rename_all = "snake_case")]
-pub enum UrlAnswer {
-    /// Send it there.
-    Put {
-        /// Its key, to report it by.
-        key: ObjectKey,
-        /// Where to.
-        url: PresignedUrl,
-        /// What to send with it, all of it signed. `content-length` is among them.
-        headers: BTreeMap<String, String>,
-    },
-    /// It is in the bucket already.
-    Stored,
-    /// Somebody else may be writing that key: leave it out this time (listings only).
-    Busy,
-}
-
-/// A presigned URL: who has it may write that key, so its `Debug` shows nothing of it.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct PresignedUrl(pub String);
-
-impl fmt::Debug for PresignedUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PresignedUrl(…)")
-    }
-}
-
-/// Body of `POST /api/v1/uploads/{id}/stored`: what has been sent.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct StoredRequest {
-    /// Objects that S3 has taken.
-    #[serde(default)]
-    pub objects: Vec<StoredObject>,
-    /// Paths of which there can be no listing: a file name in them is not UTF-8.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub no_listing: Vec<StorePathHash>,
-}
-
-/// One object that S3 has taken.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoredObject {
-    /// The key that its URL was for.
-    pub key: ObjectKey,
-    /// SHA-256 of the body. A NAR needs it, other objects have none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub file_hash: Option<FileHash>,
-}
-
-/// Answer to [`StoredRequest`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoredResponse {
-    /// Objects that the server looked for and did not find as they were reported.
-    #[serde(default)]
-    pub missing: Vec<ObjectKey>,
 }
 
 /// Body of a 202 to `POST /api/v1/uploads/{id}/commit`: call again. 204 has no body: all is done.
