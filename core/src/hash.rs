@@ -164,6 +164,12 @@ pub enum ChecksumAlgorithm {
     Sha256,
 }
 
+impl ChecksumAlgorithm {
+    pub(crate) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 impl BodyChecksum {
     /// Name, in lower case, and value of the header that carries it.
     /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html>

@@ -1,4 +1,4 @@
-//! What S3 says when it refuses.
+//! The little XML that we read and write ourselves: what S3 says when it refuses, and text in it.
 
 /// The code in S3's XML error, such as `NoSuchBucket`. Only what looks like one is passed on: the
 /// rest of the answer may repeat the request, signature included.
@@ -10,6 +10,13 @@ pub fn code(xml: &[u8]) -> Option<String> {
     let (code, _) = xml.split_once("<Code>")?.1.split_once("</Code>")?;
     let plain = (1..=LONGEST).contains(&code.len());
     (plain && code.bytes().all(|byte| byte.is_ascii_alphanumeric())).then(|| code.to_owned())
+}
+
+/// Text as it stands in XML.
+#[must_use]
+pub fn escaped(text: &str) -> String {
+    let text = text.replace('&', "&amp;").replace('<', "&lt;");
+    text.replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::{
 use niks3_core::{
     duration,
     flags::{Flag, FlagError, Flags, parse_bool},
+    hash::ChecksumAlgorithm,
     signing::SigningKey,
     store_path::StoreDir,
     wire::MetadataEncoding,
@@ -53,6 +54,9 @@ pub const FLAGS: &[Flag] = &[
     Flag::value("s3-concurrency", "N", "requests to S3 at once")
         .env("NIKS3_S3_CONCURRENCY")
         .default("100"),
+    Flag::value("s3-checksum", "HOW", "what S3 checks bodies by: md5, which all know, or sha256")
+        .env("NIKS3_S3_CHECKSUM")
+        .default("md5"),
     Flag::value(
         "api-token",
         "TOKEN",
@@ -166,6 +170,11 @@ fn s3(flags: &Flags) -> Result<S3Config, FlagError> {
         },
         concurrency: flags.required("s3-concurrency", |text| {
             from_str::<NonZeroUsize>(text, "a number of at least 1")
+        })?,
+        checksum: flags.required("s3-checksum", |text| match text {
+            "md5" => Ok(ChecksumAlgorithm::Md5),
+            "sha256" => Ok(ChecksumAlgorithm::Sha256),
+            other => Err(format!("{other:?} is neither md5 nor sha256")),
         })?,
         metadata_encoding: flags.required("metadata-encoding", |text| match text {
             "zstd" => Ok(MetadataEncoding::Zstd),

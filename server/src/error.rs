@@ -62,6 +62,9 @@ impl From<UploadError> for ApiError {
             | E::TooMany { .. }
             | E::TooLarge { .. }
             | E::NoFileHash(_)
+            | E::PartNumber(_)
+            | E::Parts(_)
+            | E::OtherChecksum(_)
             | E::Compose(_) => Self::bad_request(public),
             E::TooManyOpen | E::TooManyPlanned | E::TooManyBodies => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, public)

@@ -15,9 +15,9 @@ pub mod store;
 pub mod telemetry;
 mod upload;
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::JoinSet};
 use tracing::{info, warn};
 
 use crate::{config::Config, state::AppState, upload::Uploads};
@@ -25,6 +25,9 @@ use crate::{config::Config, state::AppState, upload::Uploads};
 /// How long calls that are under way may take to finish when the server is told to stop. A commit
 /// works for at most five seconds at a time.
 const SHUTDOWN_TIME: Duration = Duration::from_secs(20);
+
+/// Between two looks for multipart uploads of pushes that have ended.
+const ABORT_PAUSE: Duration = Duration::from_secs(10 * 60);
 
 /// Why the server did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +88,9 @@ pub async fn run(
         url_lifetime: config.url_lifetime,
     };
     let app = AppState::new(uploads, config.api_token);
+    // Ends with us: dropped, it is stopped.
+    let mut background = JoinSet::new();
+    background.spawn(abort_ended_uploads(Arc::clone(&app.uploads)));
     let (stopping, stopped) = tokio::sync::oneshot::channel();
     let shutdown = async move {
         shutdown.await;
@@ -105,6 +111,21 @@ pub async fn run(
             warn!("some calls did not end in time; whoever made them tries again");
             Ok(())
         }
+    }
+}
+
+/// Now and then has S3 throw away what pushes that crashed have left there in parts. Garbage
+/// collection takes up the rest of such pushes; parts cost money, and need no grace.
+async fn abort_ended_uploads(uploads: Arc<Uploads>) {
+    loop {
+        match upload::abort_ended(&uploads).await {
+            Ok(0) => {}
+            Ok(aborted) => {
+                info!(multiparts.aborted = aborted, "aborted parts of pushes that ended")
+            }
+            Err(error) => warn!(error = &error as &dyn std::error::Error, "cannot look for such"),
+        }
+        tokio::time::sleep(ABORT_PAUSE).await;
     }
 }
 

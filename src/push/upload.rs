@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use md5::{Digest as _, Md5};
 use niks3_core::{
-    hash::{BodyMd5, FileHash},
+    hash::{BodyChecksum, BodyMd5, FileHash},
     limits::MAX_LISTING_BYTES,
     wire::{MetadataEncoding, ObjectSpec, OpenUpload, StoredObject, StoredRequest, UrlAnswer},
 };
@@ -179,21 +179,28 @@ async fn pack<T: Send + 'static>(
 async fn send_nar(job: &Job<'_>, work: &Work, nar: Nar) -> Result<Sent, PushError> {
     let shown = || format!("the NAR of {}", work.path);
     let failed = |source| PushError::Send { what: shown(), source };
-    let spec = ObjectSpec::Nar { nar_hash: work.nar_hash, bytes: nar.bytes, md5: nar.md5 };
+    let spec = ObjectSpec::Nar {
+        nar_hash: work.nar_hash,
+        bytes: nar.bytes,
+        checksum: BodyChecksum::Md5(nar.md5),
+    };
     let mut renewals = 0;
     loop {
         let (key, url, headers) = match ask(job, spec.clone(), shown).await? {
             UrlAnswer::Put { key, url, headers } => (key, url, headers),
             // Another push has sent it meanwhile.
             UrlAnswer::Stored => return Ok(Sent::default()),
-            UrlAnswer::Busy => return Err(failed(SendError::NoUrl)),
+            UrlAnswer::Busy | UrlAnswer::Gone | UrlAnswer::Multipart { .. } => {
+                return Err(failed(SendError::NoUrl));
+            }
         };
         let asked = Instant::now();
         match send::put(&job.cx.http, &url, &headers, &nar.body, nar.bytes).await {
             Ok(()) => {
                 debug!(object.key = %key, object.bytes = nar.bytes, "sent a NAR");
                 job.cx.progress.sent_nar(nar.bytes);
-                let object = StoredObject { key, file_hash: Some(nar.file_hash) };
+                let object =
+                    StoredObject { key, file_hash: Some(nar.file_hash), parts: Vec::new() };
                 let report = StoredRequest { objects: vec![object], ..StoredRequest::default() };
                 job.reports.report(report).await;
                 return Ok(Sent { nars: 1, bytes: nar.bytes });
@@ -258,13 +265,13 @@ async fn send_listings(job: &Job<'_>, work: &Work, listing: Listing) -> Result<(
     let body = &send::Body::Memory(Bytes::from(body));
     stream::iter(&work.listings)
         .for_each_concurrent(LISTINGS_AT_ONCE, async |path| {
-            let spec = ObjectSpec::Listing { path: *path, bytes, md5 };
+            let spec = ObjectSpec::Listing { path: *path, bytes, checksum: BodyChecksum::Md5(md5) };
             let Some(Ok(UrlAnswer::Put { key, url, headers })) = job.urls.ask(spec).await else {
                 return debug!(listing.path = %path, "no URL for a listing");
             };
             match send::put(&job.cx.http, &url, &headers, body, bytes).await {
                 Ok(()) => {
-                    let objects = vec![StoredObject { key, file_hash: None }];
+                    let objects = vec![StoredObject { key, file_hash: None, parts: Vec::new() }];
                     let report = StoredRequest { objects, ..StoredRequest::default() };
                     job.reports.report(report).await;
                 }

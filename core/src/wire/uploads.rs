@@ -106,7 +106,7 @@ pub struct OpenUpload {
     #[serde(default)]
     pub metadata_encoding: MetadataEncoding,
     /// The checksum that URLs are to be asked for with: the one that the S3 server checks.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "ChecksumAlgorithm::is_default")]
     pub checksum: ChecksumAlgorithm,
 }
 

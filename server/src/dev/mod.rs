@@ -18,6 +18,7 @@ use std::{
 
 use niks3_core::{
     flags::{Flag, FlagError, Flags},
+    hash::ChecksumAlgorithm,
     store_path::StoreDir,
     wire::MetadataEncoding,
 };
@@ -203,6 +204,7 @@ async fn serve(
             lookup: BucketLookup::Path,
             credentials: secrets.s3,
             concurrency: S3_CONCURRENCY,
+            checksum: ChecksumAlgorithm::default(),
             metadata_encoding: MetadataEncoding::Zstd,
         },
         api_token: secrets.api_token,

@@ -12,7 +12,7 @@ use axum::{
 use niks3_core::{
     limits::{MAX_BODY_BYTES, MAX_PLAN_BYTES},
     plan::check,
-    wire::{PlanRequest, PlanResponse, StoredResponse, UploadId, UrlsResponse},
+    wire::{PlanRequest, PlanResponse, StoredResponse, UploadId, UrlsResponse, VerifyResponse},
 };
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -97,6 +97,16 @@ pub async fn commit(
         CommitAnswer::Going(progress) => (StatusCode::ACCEPTED, Json(progress)).into_response(),
         CommitAnswer::Done => StatusCode::NO_CONTENT.into_response(),
     })
+}
+
+/// `POST /api/v1/verify`
+pub async fn verify(
+    _: MayPush,
+    State(app): State<AppState>,
+    request: Request<Body>,
+) -> Result<Json<VerifyResponse>, ApiError> {
+    let request = json::read(request, MAX_BODY_BYTES).await?;
+    Ok(Json(upload::verify(&app.uploads, &request).await?))
 }
 
 /// `DELETE /api/v1/uploads/{id}`

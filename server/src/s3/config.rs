@@ -2,7 +2,7 @@
 
 use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use niks3_core::wire::MetadataEncoding;
+use niks3_core::{hash::ChecksumAlgorithm, wire::MetadataEncoding};
 use rusty_s3::UrlStyle;
 use tokio::sync::Semaphore;
 use url::Url;
@@ -53,6 +53,8 @@ pub struct S3Config {
     pub credentials: Credentials,
     /// Requests at once. `--s3-concurrency`, `NIKS3_S3_CONCURRENCY`
     pub concurrency: NonZeroUsize,
+    /// `--s3-checksum`, `NIKS3_S3_CHECKSUM`
+    pub checksum: ChecksumAlgorithm,
     /// `--metadata-encoding`, `NIKS3_METADATA_ENCODING`
     pub metadata_encoding: MetadataEncoding,
 }
@@ -108,6 +110,7 @@ impl S3Config {
             credentials: rusty_s3::Credentials::new(access_key, secret_key),
             http,
             slots: Arc::new(Semaphore::new(self.concurrency.get())),
+            checksum: self.checksum,
             metadata_encoding: self.metadata_encoding,
         })
     }

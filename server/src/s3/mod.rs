@@ -4,16 +4,18 @@
 //! one that is still on its way when its sender is gone.
 
 mod config;
+mod multipart;
 mod presign;
 mod request;
 
 pub use config::{BucketLookup, Credentials, S3Config, S3ConfigError};
+pub use multipart::COMPLETE_TIME;
 pub use presign::{Body, PresignedPut};
 pub use request::{Head, S3Error};
 
 use std::{sync::Arc, time::Duration};
 
-use niks3_core::wire::MetadataEncoding;
+use niks3_core::{hash::ChecksumAlgorithm, wire::MetadataEncoding};
 use tokio::sync::Semaphore;
 
 /// How long a presigned request of the server itself is good for. Tries of one request share it.
@@ -27,6 +29,8 @@ pub struct Bucket {
     http: reqwest::Client,
     /// One permit for each request under way.
     slots: Arc<Semaphore>,
+    /// What it checks bodies by.
+    pub checksum: ChecksumAlgorithm,
     /// How narinfos and listings lie in it.
     pub metadata_encoding: MetadataEncoding,
 }

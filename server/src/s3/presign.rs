@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
-use niks3_core::{hash::BodyMd5, object_key::ObjectKey, wire::MetadataEncoding};
+use niks3_core::{hash::BodyChecksum, object_key::ObjectKey, wire::MetadataEncoding};
 use rusty_s3::S3Action as _;
 use url::Url;
 
@@ -14,8 +14,19 @@ use super::Bucket;
 pub struct Body {
     /// Its length.
     pub bytes: u64,
-    /// Its MD5: a store refuses what was damaged on the way.
-    pub md5: BodyMd5,
+    /// A store refuses what was damaged on the way.
+    pub checksum: BodyChecksum,
+}
+
+impl Body {
+    /// The headers that pin it down once they are signed.
+    pub(super) fn headers(&self) -> BTreeMap<String, String> {
+        let (checksum, value) = self.checksum.header();
+        BTreeMap::from([
+            ("content-length".to_owned(), self.bytes.to_string()),
+            (checksum.to_owned(), value),
+        ])
+    }
 }
 
 /// Where to PUT, and what to send with it: all of these headers are signed.
@@ -39,11 +50,8 @@ impl Bucket {
         signed_at: f64,
         lifetime: Duration,
     ) -> PresignedPut {
-        let mut headers = BTreeMap::from([
-            ("content-length".to_owned(), body.bytes.to_string()),
-            ("content-md5".to_owned(), body.md5.to_string()),
-            ("content-type".to_owned(), key.content_type().to_owned()),
-        ]);
+        let mut headers = body.headers();
+        headers.insert("content-type".to_owned(), key.content_type().to_owned());
         if let Some(encoding) = self.content_encoding(key) {
             headers.insert("content-encoding".to_owned(), encoding.to_owned());
         }

@@ -5,9 +5,14 @@ use std::time::Duration;
 use backon::{ExponentialBuilder, Retryable as _};
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
-use niks3_core::{hash::BodyMd5, object_key::ObjectKey, s3_error};
+use niks3_core::{
+    hash::{BodyChecksum, BodyMd5, ChecksumAlgorithm, FileHash},
+    object_key::ObjectKey,
+    s3_error,
+};
 use reqwest::{Method, StatusCode, header};
 use rusty_s3::S3Action as _;
+use sha2::Sha256;
 
 use super::{Body, Bucket, OWN_URL_LIFETIME};
 
@@ -77,6 +82,13 @@ impl S3Error {
             }
         }
     }
+
+    /// The multipart upload was completed or aborted, or never was.
+    #[must_use]
+    pub fn is_no_such_upload(&self) -> bool {
+        matches!(self, Self::Refused { status, code, .. }
+            if *status == StatusCode::NOT_FOUND || code.as_deref() == Some("NoSuchUpload"))
+    }
 }
 
 impl Bucket {
@@ -116,16 +128,21 @@ impl Bucket {
     /// # Errors
     /// When S3 does not take it.
     pub async fn put(&self, key: &ObjectKey, body: Vec<u8>, signed_at: f64) -> Result<(), S3Error> {
-        let md5 = BodyMd5::new(Md5::digest(&body).into());
+        let checksum = match self.checksum {
+            ChecksumAlgorithm::Md5 => BodyChecksum::Md5(BodyMd5::new(Md5::digest(&body).into())),
+            ChecksumAlgorithm::Sha256 => {
+                BodyChecksum::Sha256(FileHash::new(Sha256::digest(&body).into()))
+            }
+        };
         let body = Bytes::from(body);
-        let spec = Body { bytes: body.len() as u64, md5 };
+        let spec = Body { bytes: body.len() as u64, checksum };
         let put = self.presign_put(key, spec, signed_at, OWN_URL_LIFETIME);
         let headers: Vec<(String, String)> = put.headers.into_iter().collect();
         let url = || put.url.clone();
         self.send(Method::PUT, &key.to_string(), url, &headers, body).await.map(drop)
     }
 
-    async fn send(
+    pub(super) async fn send(
         &self,
         method: Method,
         key: &str,
@@ -137,7 +154,7 @@ impl Bucket {
             // Closed never, so a permit always comes. Signed after it: a URL's life does not run
             // while it queues. A PUT's does, on purpose, and its caller looks at the time.
             let _slot = self.slots.acquire().await;
-            self.send_once(method.clone(), key, url(), headers, body.clone()).await
+            self.send_once(REQUEST_TIMEOUT, method.clone(), key, url(), headers, body.clone()).await
         };
         let policy = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(200))
@@ -146,8 +163,23 @@ impl Bucket {
         attempt.retry(policy).when(S3Error::is_transient).await
     }
 
+    /// Sends a request once, and waits for its answer for `time` at most.
+    pub(super) async fn send_within(
+        &self,
+        time: Duration,
+        method: Method,
+        key: &str,
+        url: url::Url,
+        headers: &[(String, String)],
+        body: Bytes,
+    ) -> Result<Answer, S3Error> {
+        let _slot = self.slots.acquire().await;
+        self.send_once(time, method, key, url, headers, body).await
+    }
+
     async fn send_once(
         &self,
+        time: Duration,
         method: Method,
         key: &str,
         url: url::Url,
@@ -161,11 +193,11 @@ impl Bucket {
             // Its text would have the presigned URL in it.
             source: source.without_url(),
         };
-        let mut request = self.http.request(method.clone(), url).timeout(REQUEST_TIMEOUT);
+        let mut request = self.http.request(method.clone(), url).timeout(time);
         for (name, value) in headers {
             request = request.header(name, value);
         }
-        if method == Method::PUT {
+        if [Method::PUT, Method::POST].contains(&method) {
             request = request.body(body);
         }
         let mut response = request.send().await.map_err(unreachable)?;
@@ -181,14 +213,27 @@ impl Bucket {
         if status.is_success() {
             return Ok(Answer { headers, body: body.into() });
         }
-        let (method, key, bucket) = (method.clone(), key.to_owned(), self.name().to_owned());
-        Err(S3Error::Refused { method, key, bucket, status, code: s3_error::code(&body) })
+        Err(self.refused(method.clone(), key, status, &body))
+    }
+
+    /// The error that an answer is.
+    pub(super) fn refused(
+        &self,
+        method: Method,
+        key: &str,
+        status: StatusCode,
+        body: &[u8],
+    ) -> S3Error {
+        let (key, bucket) = (key.to_owned(), self.name().to_owned());
+        S3Error::Refused { method, key, bucket, status, code: s3_error::code(body) }
     }
 }
 
-struct Answer {
-    headers: header::HeaderMap,
-    body: Bytes,
+/// A success.
+pub(super) struct Answer {
+    pub(super) headers: header::HeaderMap,
+    /// The first [`MAX_ANSWER_BYTES`] of it.
+    pub(super) body: Bytes,
 }
 
 /// Turns a 404 into `None`. A 403 stays an error: with our credentials it is no "missing".

@@ -7,7 +7,9 @@
 mod closures;
 mod connect;
 mod holds;
+mod lost;
 mod migrate;
+mod multiparts;
 mod narinfos;
 mod objects;
 mod plan;
@@ -22,15 +24,20 @@ use tokio_postgres::{Row, types::ToSql};
 pub use closures::{Roots, push_closures, roots, unpublished};
 pub use connect::{DatabaseUrl, DatabaseUrlError};
 pub use holds::{RELEASE_CHUNK, forget_paths, release};
+pub use lost::{Recorded, recorded, recorded_nars, void_lost};
 pub use migrate::{MigrateError, migrate};
+pub use multiparts::{
+    Multipart, ended_multiparts, forget_multiparts, insert_large_nars, multipart_opened,
+    multiparts_of, other_multiparts, own_multiparts,
+};
 pub use narinfos::{
     Composable, Composed, NextPath, Unpublished, compose, lock_composable, mark_done, next_paths,
     progress, take_unpublished,
 };
 pub use objects::{
-    ListingRow, NarRow, OwnObject, adopt_nars, count_own_nars, hold_and_write, insert_listing_rows,
-    insert_nars, link_listings, mark_no_listing, mark_sent, mark_stored, own_nars, own_objects,
-    planned_listings, planned_nars, take_listings,
+    ListingRow, NarRow, OwnObject, Sent, adopt_nars, count_own_nars, hold_and_write,
+    insert_listing_rows, insert_nars, link_listings, mark_no_listing, mark_sent, mark_stored,
+    own_nars, own_objects, planned_listings, planned_nars, take_listings,
 };
 pub use plan::{
     PathStatus, PlanRow, hold_paths, insert_narinfo_rows, record_paths, revive, status,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use niks3_core::{
-    hash::{BodyMd5, FileHash, NarHash},
+    hash::{BodyChecksum, FileHash, NarHash},
     object_key::ObjectKey,
     store_path::StorePathHash,
 };
@@ -32,8 +32,8 @@ pub struct NarRow {
     pub nar_hash: NarHash,
     /// Bytes of the body.
     pub bytes: u64,
-    /// MD5 of the body.
-    pub md5: BodyMd5,
+    /// Of the body.
+    pub checksum: BodyChecksum,
 }
 
 /// A listing that an upload would like to send.
@@ -45,8 +45,8 @@ pub struct ListingRow {
     pub nar_hash: NarHash,
     /// Bytes of the body.
     pub bytes: u64,
-    /// MD5 of the body.
-    pub md5: BodyMd5,
+    /// Of the body.
+    pub checksum: BodyChecksum,
 }
 
 /// An object whose key an upload may write.
@@ -111,12 +111,13 @@ pub async fn adopt_nars(
 pub async fn own_nars(
     tx: &Tx<'_>,
     upload: i64,
-    nars: &[(NarHash, u64, BodyMd5)],
+    nars: &[(NarHash, u64, BodyChecksum)],
 ) -> Result<Vec<OwnObject>, StoreError> {
     let hashes: Vec<String> = nars.iter().map(|(hash, ..)| hash.nix32()).collect();
     let bytes: Vec<i64> = nars.iter().map(|(_, bytes, _)| *bytes as i64).collect();
-    let md5: Vec<&[u8]> = nars.iter().map(|(.., md5)| md5.as_bytes().as_slice()).collect();
-    let rows = tx.rows("look up own NARs", OWN_NARS, &[&upload, &hashes, &bytes, &md5]).await?;
+    let checksum: Vec<&[u8]> = nars.iter().map(|(.., checksum)| checksum.as_bytes()).collect();
+    let rows =
+        tx.rows("look up own NARs", OWN_NARS, &[&upload, &hashes, &bytes, &checksum]).await?;
     rows.iter().map(read_own).collect()
 }
 
@@ -131,8 +132,9 @@ pub async fn insert_nars(
 ) -> Result<Vec<i64>, StoreError> {
     let keys: Vec<String> = nars.iter().map(|nar| nar.key.to_string()).collect();
     let bytes: Vec<i64> = nars.iter().map(|nar| nar.bytes as i64).collect();
-    let md5: Vec<&[u8]> = nars.iter().map(|nar| nar.md5.as_bytes().as_slice()).collect();
-    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 4] = [&upload, &keys, &bytes, &md5];
+    let checksum: Vec<&[u8]> = nars.iter().map(|nar| nar.checksum.as_bytes()).collect();
+    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
+        [&upload, &keys, &bytes, &checksum];
     let rows = tx.rows("insert NARs", INSERT_NARS, &params).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
@@ -188,10 +190,9 @@ pub async fn take_listings(
     let keys = listing_keys(listings);
     let hashes: Vec<String> = listings.iter().map(|listing| listing.nar_hash.nix32()).collect();
     let bytes: Vec<i64> = listings.iter().map(|listing| listing.bytes as i64).collect();
-    let md5: Vec<&[u8]> =
-        listings.iter().map(|listing| listing.md5.as_bytes().as_slice()).collect();
+    let checksum: Vec<&[u8]> = listings.iter().map(|listing| listing.checksum.as_bytes()).collect();
     let params: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
-        [&upload, &keys, &hashes, &bytes, &md5];
+        [&upload, &keys, &hashes, &bytes, &checksum];
     let rows = tx.rows("take listings", TAKE_LISTINGS, &params).await?;
     rows.iter().map(read_own).collect()
 }
@@ -265,25 +266,32 @@ pub async fn mark_stored(tx: &Tx<'_>, objects: &[i64]) -> Result<(), StoreError>
     tx.execute("mark as stored", MARK_STORED, &[&objects]).await.map(drop)
 }
 
-/// Notes that objects which the upload was to send are in the bucket, with the hashes of their
-/// bodies where there are any. What is stored already keeps what it has. Inside the gate.
+/// An object that was found in the bucket as it was reported.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent {
+    /// Its row.
+    pub id: i64,
+    /// SHA-256 of its body, if it is a NAR.
+    pub file_hash: Option<FileHash>,
+    /// Bytes of its body, if it was sent in parts: nobody knew before.
+    pub bytes: Option<u64>,
+}
+
+/// Notes that objects which the upload was to send are in the bucket. What is stored already keeps
+/// what it has. Inside the gate.
 ///
 /// # Errors
 /// When the query fails.
-pub async fn mark_sent(
-    tx: &Tx<'_>,
-    upload: i64,
-    objects: &[(i64, Option<FileHash>)],
-) -> Result<(), StoreError> {
+pub async fn mark_sent(tx: &Tx<'_>, upload: i64, objects: &[Sent]) -> Result<(), StoreError> {
     if objects.is_empty() {
         return Ok(());
     }
-    let ids: Vec<i64> = objects.iter().map(|(id, _)| *id).collect();
-    let hashes: Vec<Option<&[u8]>> = objects
-        .iter()
-        .map(|(_, hash)| hash.as_ref().map(|hash| hash.as_bytes().as_slice()))
-        .collect();
-    tx.execute("mark as sent", MARK_SENT, &[&upload, &ids, &hashes]).await?;
+    let ids: Vec<i64> = objects.iter().map(|object| object.id).collect();
+    let hash = |object: &Sent| object.file_hash.map(|hash| hash.as_bytes().to_vec());
+    let hashes: Vec<Option<Vec<u8>>> = objects.iter().map(hash).collect();
+    let bytes: Vec<Option<i64>> =
+        objects.iter().map(|object| object.bytes.map(|bytes| bytes as i64)).collect();
+    tx.execute("mark as sent", MARK_SENT, &[&upload, &ids, &hashes, &bytes]).await?;
     link_listings(tx, upload, &ids).await
 }
 

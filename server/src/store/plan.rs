@@ -166,7 +166,7 @@ pub async fn record_paths(tx: &Tx<'_>, upload: i64, rows: &[PlanRow]) -> Result<
     .map(drop)
 }
 
-fn keys(paths: &[StorePathHash]) -> (Vec<String>, Vec<String>) {
+pub(super) fn keys(paths: &[StorePathHash]) -> (Vec<String>, Vec<String>) {
     let narinfos = paths.iter().map(|path| ObjectKey::NarInfo(*path).to_string()).collect();
     let listings = paths.iter().map(|path| ObjectKey::Listing(*path).to_string()).collect();
     (narinfos, listings)

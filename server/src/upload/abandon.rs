@@ -5,7 +5,7 @@ use std::time::Duration;
 use niks3_core::wire::UploadId;
 use tracing::info;
 
-use super::{Caller, UploadError, Uploads, retry};
+use super::{Caller, UploadError, Uploads, multipart, retry};
 use crate::store::{self, RELEASE_CHUNK, UploadState};
 
 /// Gives an upload up: what only it held is garbage. Repeating it is no error, and goes on where a
@@ -35,6 +35,7 @@ async fn fail(cx: &Uploads, caller: &Caller, id: &UploadId) -> Result<i64, Uploa
 /// Lets go of all that a finished upload holds, chunk by chunk. A crash in between leaves holds of
 /// an upload that is not open: garbage collection takes them up.
 pub(super) async fn release_all(cx: &Uploads, upload: i64) -> Result<(), UploadError> {
+    multipart::abort_of(cx, upload).await?;
     while retry(|| release_chunk(cx, upload)).await? == RELEASE_CHUNK {}
     while retry(|| forget_chunk(cx, upload)).await? == RELEASE_CHUNK {}
     Ok(())

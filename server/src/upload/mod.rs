@@ -2,6 +2,9 @@
 
 mod abandon;
 mod commit;
+mod grant;
+mod look;
+mod multipart;
 mod plan;
 mod stored;
 mod urls;
@@ -9,7 +12,7 @@ mod urls;
 use std::time::Duration;
 
 use niks3_core::{narinfo::ComposeError, plan::PlanRefused, signing::SigningKey};
-use niks3_core::{object_key::ObjectKey, store_path::StoreDir};
+use niks3_core::{object_key::ObjectKey, parts::MAX_PARTS, store_path::StoreDir};
 
 use crate::{
     s3::{Bucket, S3Error},
@@ -18,6 +21,8 @@ use crate::{
 
 pub use abandon::abandon;
 pub use commit::{CommitAnswer, commit};
+pub use look::verify;
+pub use multipart::abort_ended;
 pub use plan::plan;
 pub use stored::stored;
 pub use urls::urls;
@@ -78,6 +83,15 @@ pub enum UploadError {
         /// How large it may be.
         limit: u64,
     },
+    /// A part that no multipart upload can have.
+    #[error("a multipart upload has parts 1 to {MAX_PARTS}, not {0}")]
+    PartNumber(u16),
+    /// Parts that make no object.
+    #[error("the parts reported for {0} are not all of its parts, each once and in order")]
+    Parts(ObjectKey),
+    /// The store checks another checksum than the one that was sent.
+    #[error("{0} was asked for with another checksum than this cache's S3 server checks")]
+    OtherChecksum(String),
     /// A NAR was reported without the hash that its narinfo needs.
     #[error("{0} was reported as stored without its FileHash")]
     NoFileHash(ObjectKey),

@@ -11,7 +11,7 @@ use niks3_core::{
 use tracing::info;
 
 use super::{Caller, IDLE_TIME, UploadError, Uploads, abandon::abandon, retry};
-use crate::store::{self, PathStatus, PlanRow, RELEASE_CHUNK, StoreError};
+use crate::store::{self, PathStatus, PlanRow, RELEASE_CHUNK, Recorded, StoreError};
 
 /// Paths that one transaction takes hold of: no transaction is long.
 const CHUNK: usize = RELEASE_CHUNK;
@@ -30,6 +30,9 @@ pub async fn plan(
     let hashes: Vec<StorePathHash> = request.paths.iter().map(|path| path.path.hash()).collect();
     // One look without any lock: mostly everything is there, and then this is nearly all.
     let status = store::status(&cx.store.connection().await?, &hashes).await?;
+    if request.dry_run {
+        return preview(cx, request, &status).await;
+    }
     if is_complete(request, &status) && retry(|| commit_complete(cx, request)).await? {
         info!(push.paths = request.paths.len(), "a push found everything in the cache");
         let kept = request.paths.iter().zip(&status).enumerate();
@@ -49,6 +52,7 @@ pub async fn plan(
                 id,
                 expires_at: opened,
                 metadata_encoding: cx.bucket.metadata_encoding,
+                checksum: cx.bucket.checksum,
             });
             Ok(response)
         }
@@ -58,6 +62,37 @@ pub async fn plan(
             Err(error)
         }
     }
+}
+
+/// What the plan would find missing now. Changes nothing, so all of it may be otherwise in a moment.
+async fn preview(
+    cx: &Uploads,
+    request: &PlanRequest,
+    status: &[PathStatus],
+) -> Result<PlanResponse, UploadError> {
+    let uncomposed = |status: &PathStatus| status.claimed || status.nar_hash.is_none();
+    let mut wanted: Vec<NarHash> = request
+        .paths
+        .iter()
+        .zip(status)
+        .filter(|(_, status)| uncomposed(status))
+        .map(|(path, _)| path.nar_hash)
+        .collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    let stored = store::recorded_nars(&cx.store.connection().await?, &wanted).await?;
+    let mut seen: HashSet<NarHash> = stored.iter().filter_map(Recorded::nar_hash).collect();
+    let mut response = PlanResponse::default();
+    for (index, (path, status)) in request.paths.iter().zip(status).enumerate() {
+        response.kept.extend(kept_path(index, path, status));
+        if may_list(path, status) {
+            response.listings.push(index as u32);
+        }
+        if uncomposed(status) && seen.insert(path.nar_hash) {
+            response.nars.push(index as u32);
+        }
+    }
+    Ok(response)
 }
 
 fn is_complete(request: &PlanRequest, status: &[PathStatus]) -> bool {

@@ -4,22 +4,27 @@ use std::collections::HashMap;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use niks3_core::{
-    hash::FileHash,
-    limits::MAX_OBJECTS_PER_CALL,
+    limits::{MAX_OBJECTS_PER_CALL, put_time},
     object_key::{ObjectKey, ObjectKind},
-    wire::{StoredRequest, StoredResponse, UploadId},
+    parts::MAX_PARTS,
+    wire::{StoredObject, StoredPart, StoredRequest, StoredResponse, UploadId},
 };
 
-use super::{Caller, IDLE_TIME, UploadError, Uploads, retry};
+use super::{
+    Caller, IDLE_TIME, UploadError, Uploads,
+    look::{self, LOOKS_AT_ONCE},
+    multipart, retry,
+};
 use crate::{
-    s3::S3Error,
-    store::{self, OwnObject},
+    s3::{COMPLETE_TIME, OWN_URL_LIFETIME, S3Error},
+    store::{self, Multipart, OwnObject, Sent},
 };
 
-/// NARs that one call looks for at once; all calls together stay within the bucket's own bound.
-const HEADS_AT_ONCE: usize = 32;
+/// Characters of an ETag: those of S3 have 34 and some more for multipart uploads.
+const MAX_ETAG_CHARS: usize = 128;
 
-/// Takes a report. Each NAR is looked for: only what is there as reported counts as stored.
+/// Takes a report. Multipart uploads are completed, and each NAR is looked for: only what is there
+/// as reported counts as stored.
 ///
 /// # Errors
 /// See [`UploadError`].
@@ -33,34 +38,72 @@ pub async fn stored(
     if count > limit {
         return Err(UploadError::TooMany { count, limit });
     }
-    let hashes = reported(request)?;
+    let reported = reported(request)?;
     let own = retry(|| look_up(cx, caller, id, request)).await?;
     // The look comes after the report and without a transaction: S3 may be slow.
-    let looked: Vec<(OwnObject, bool)> = stream::iter(own)
-        .map(|object| async move { is_there(cx, &object).await.map(|there| (object, there)) })
-        .buffer_unordered(HEADS_AT_ONCE)
+    let Own { objects, multiparts, signed_at } = own;
+    let looked: Vec<(OwnObject, bool)> = stream::iter(objects)
+        .map(|object| {
+            let (report, multipart) = (reported[&object.key], multiparts.get(&object.key));
+            async move {
+                let there = is_there(cx, &object, report, multipart, signed_at).await?;
+                Ok::<_, S3Error>((object, there))
+            }
+        })
+        .buffer_unordered(LOOKS_AT_ONCE)
         .try_collect()
         .await?;
     let (there, missing): (Vec<_>, Vec<_>) = looked.into_iter().partition(|(_, there)| *there);
-    let there: Vec<_> = there
-        .iter()
-        .map(|(object, _)| (object.id, hashes.get(&object.key).copied().flatten()))
-        .collect();
-    retry(|| record(cx, caller, id, request, &there)).await?;
+    let there: Vec<Sent> = there.iter().map(|(object, _)| sent(object, &reported)).collect();
+    let others = retry(|| record(cx, caller, id, request, &there)).await?;
+    multipart::abort_others(cx, &others).await;
     Ok(StoredResponse { missing: missing.into_iter().map(|(object, _)| object.key).collect() })
 }
 
-fn reported(request: &StoredRequest) -> Result<HashMap<ObjectKey, Option<FileHash>>, UploadError> {
-    let mut hashes = HashMap::new();
+fn sent(object: &OwnObject, reported: &HashMap<ObjectKey, &StoredObject>) -> Sent {
+    let report = reported.get(&object.key);
+    let parts = report.map_or(&[][..], |report| report.parts.as_slice());
+    Sent {
+        id: object.id,
+        file_hash: report.and_then(|report| report.file_hash),
+        bytes: (!parts.is_empty()).then(|| parts.iter().map(|part| part.bytes).sum()),
+    }
+}
+
+fn reported(request: &StoredRequest) -> Result<HashMap<ObjectKey, &StoredObject>, UploadError> {
+    let mut reported = HashMap::new();
     for object in &request.objects {
         if object.key.kind() == ObjectKind::Nar && object.file_hash.is_none() {
             return Err(UploadError::NoFileHash(object.key.clone()));
         }
-        if hashes.insert(object.key.clone(), object.file_hash).is_some() {
+        if reported.insert(object.key.clone(), object).is_some() {
             return Err(UploadError::Twice(object.key.to_string()));
         }
+        check_parts(&object.key, &object.parts)?;
     }
-    Ok(hashes)
+    Ok(reported)
+}
+
+/// From 1 on, none left out, in order: S3 takes others, and we would not know what it made of them.
+fn check_parts(key: &ObjectKey, parts: &[StoredPart]) -> Result<(), UploadError> {
+    let plain = |etag: &str| {
+        (1..=MAX_ETAG_CHARS).contains(&etag.len())
+            && etag.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    let in_order = parts.iter().zip(1..).all(|(part, number)| part.number == number);
+    let known_size = parts.iter().try_fold(0_u64, |sum, part| sum.checked_add(part.bytes));
+    let few = parts.len() <= usize::from(MAX_PARTS);
+    if few && in_order && known_size.is_some() && parts.iter().all(|part| plain(&part.etag)) {
+        return Ok(());
+    }
+    Err(UploadError::Parts(key.clone()))
+}
+
+struct Own {
+    objects: Vec<OwnObject>,
+    multiparts: HashMap<ObjectKey, Multipart>,
+    /// The database's time that completions are to be signed with.
+    signed_at: f64,
 }
 
 async fn look_up(
@@ -68,39 +111,67 @@ async fn look_up(
     caller: &Caller,
     id: &UploadId,
     request: &StoredRequest,
-) -> Result<Vec<OwnObject>, UploadError> {
+) -> Result<Own, UploadError> {
     let keys: Vec<ObjectKey> = request.objects.iter().map(|object| object.key.clone()).collect();
     let mut connection = cx.store.connection().await?;
     let tx = connection.begin().await?;
     let upload = store::lock(&tx, id, &caller.0, cx.url_lifetime + IDLE_TIME).await?.if_open()?;
-    let own = store::own_objects(&tx, upload.number, &keys).await?;
-    tx.commit().await?;
+    let objects = store::own_objects(&tx, upload.number, &keys).await?;
     // A listing may have become another upload's meanwhile; it is optional. A NAR key never does.
-    let stray = keys.into_iter().find(|key| {
-        key.kind() != ObjectKind::Listing && !own.iter().any(|object| object.key == *key)
+    let stray = keys.iter().find(|key| {
+        key.kind() != ObjectKind::Listing && !objects.iter().any(|object| object.key == **key)
     });
-    match stray {
-        Some(key) => Err(UploadError::NotOwn(key)),
-        None => Ok(own),
+    if let Some(key) = stray {
+        return Err(UploadError::NotOwn(key.clone()));
     }
+    let in_parts: Vec<ObjectKey> = request
+        .objects
+        .iter()
+        .filter(|object| !object.parts.is_empty())
+        .map(|object| object.key.clone())
+        .collect();
+    let (mut multiparts, mut signed_at) = (Vec::new(), 0.0);
+    if !in_parts.is_empty() {
+        multiparts = store::own_multiparts(&tx, upload.number, &in_parts).await?;
+        // Completing is writing: recorded before the request is under way.
+        tx.enter_gate().await?;
+        let time = OWN_URL_LIFETIME + COMPLETE_TIME + put_time(0);
+        let written: Vec<_> = multiparts.iter().map(|multipart| (multipart.id, time)).collect();
+        signed_at = store::hold_and_write(&tx, upload.number, &written).await?;
+    }
+    tx.commit().await?;
+    let multiparts = multiparts.into_iter().map(|one| (one.key.clone(), one)).collect();
+    Ok(Own { objects, multiparts, signed_at })
 }
 
 /// Listings are optional and nothing rests on them, so only NARs are worth the request.
-async fn is_there(cx: &Uploads, object: &OwnObject) -> Result<bool, S3Error> {
+async fn is_there(
+    cx: &Uploads,
+    object: &OwnObject,
+    report: &StoredObject,
+    multipart: Option<&Multipart>,
+    signed_at: f64,
+) -> Result<bool, S3Error> {
     if object.stored || object.key.kind() != ObjectKind::Nar {
         return Ok(true);
     }
-    let head = cx.bucket.head(&object.key).await?;
-    Ok(head.is_some_and(|head| head.bytes == Some(object.bytes) && head.encoding.is_none()))
+    if report.parts.is_empty() {
+        return look::is_there(&cx.bucket, &object.key, Some(object.bytes)).await;
+    }
+    match multipart {
+        Some(multipart) => multipart::complete(cx, multipart, &report.parts, signed_at).await,
+        None => Ok(false),
+    }
 }
 
+/// Answers multipart uploads of anyone that nobody needs any more.
 async fn record(
     cx: &Uploads,
     caller: &Caller,
     id: &UploadId,
     request: &StoredRequest,
-    there: &[(i64, Option<FileHash>)],
-) -> Result<(), UploadError> {
+    there: &[Sent],
+) -> Result<Vec<Multipart>, UploadError> {
     let mut connection = cx.store.connection().await?;
     let tx = connection.begin().await?;
     // Locked again: an upload that ended while we looked holds nothing any more, and what it sent
@@ -109,5 +180,12 @@ async fn record(
     tx.enter_gate().await?;
     store::mark_sent(&tx, upload.number, there).await?;
     store::mark_no_listing(&tx, upload.number, &request.no_listing).await?;
-    Ok(tx.commit().await?)
+    let completed: Vec<i64> =
+        there.iter().filter(|sent| sent.bytes.is_some()).map(|sent| sent.id).collect();
+    store::forget_multiparts(&tx, &completed).await?;
+    let nars: Vec<i64> =
+        there.iter().filter(|sent| sent.file_hash.is_some()).map(|sent| sent.id).collect();
+    let others = store::other_multiparts(&tx, &nars).await?;
+    tx.commit().await?;
+    Ok(others)
 }

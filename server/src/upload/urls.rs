@@ -1,23 +1,20 @@
 //! `POST /api/v1/uploads/{id}/urls`: presigned URLs, just in time.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Duration,
-};
+use std::collections::{HashMap, HashSet};
 
 use niks3_core::{
-    hash::{BodyMd5, NarHash},
-    limits::{MAX_LISTING_BYTES, MAX_OBJECTS_PER_CALL, MAX_PUT_BYTES, put_time},
-    object_key::ObjectKey,
-    store_path::StorePathHash,
+    hash::{BodyChecksum, ChecksumAlgorithm},
+    limits::{MAX_LISTING_BYTES, MAX_OBJECTS_PER_CALL, MAX_PUT_BYTES},
+    parts::{MAX_PART_BYTES, MAX_PARTS},
     wire::{ObjectSpec, PresignedUrl, UploadId, UrlAnswer, UrlsRequest, UrlsResponse},
 };
 
-use super::{Caller, IDLE_TIME, UploadError, Uploads, plan::random_part, retry};
-use crate::{
-    s3::Body,
-    store::{self, ListingRow, NarRow, OwnObject, Tx},
+use super::{
+    Caller, UploadError, Uploads,
+    grant::{Granted, Name, bytes, grant},
+    multipart, retry,
 };
+use crate::s3::{Body, PresignedPut};
 
 /// Answers what to do about each object: a URL, or why none is needed.
 ///
@@ -29,201 +26,108 @@ pub async fn urls(
     id: &UploadId,
     request: &UrlsRequest,
 ) -> Result<UrlsResponse, UploadError> {
-    check(&request.objects)?;
+    check(&request.objects, cx.bucket.checksum)?;
+    multipart::confirm_adoptable(cx, &request.objects).await?;
     let (granted, signed_at) = retry(|| grant(cx, caller, id, &request.objects)).await?;
     // Presigned only now: that these keys may be written is committed.
-    let objects = request.objects.iter().map(|object| match granted.get(&name(object)) {
-        None => UrlAnswer::Busy,
-        Some(Granted::Adopted) => UrlAnswer::Stored,
-        Some(Granted::Row(own)) if own.stored => UrlAnswer::Stored,
-        Some(Granted::Row(own)) => {
-            let (bytes, md5) = body(object);
-            let put =
-                cx.bucket.presign_put(&own.key, Body { bytes, md5 }, signed_at, cx.url_lifetime);
-            let url = PresignedUrl(put.url.into());
-            UrlAnswer::Put { key: own.key.clone(), url, headers: put.headers }
+    let opened = multipart::open_all(cx, granted.values()).await?;
+    let answers = Answers { cx, granted, opened, signed_at };
+    Ok(UrlsResponse { objects: request.objects.iter().map(|object| answers.of(object)).collect() })
+}
+
+struct Answers<'a> {
+    cx: &'a Uploads,
+    granted: HashMap<Name, Granted>,
+    /// Rows of the NARs whose multipart uploads S3 has opened.
+    opened: HashSet<i64>,
+    /// See [`grant`].
+    signed_at: f64,
+}
+
+impl Answers<'_> {
+    fn of(&self, object: &ObjectSpec) -> UrlAnswer {
+        let Some(granted) = self.granted.get(&Name::of(object)) else {
+            return match object {
+                ObjectSpec::Listing { .. } => UrlAnswer::Busy,
+                _ => UrlAnswer::Gone,
+            };
+        };
+        let (bucket, lifetime) = (&self.cx.bucket, self.cx.url_lifetime);
+        let put = |key, put: PresignedPut| {
+            let (url, headers) = (PresignedUrl(put.url.into()), put.headers);
+            UrlAnswer::Put { key, url, headers }
+        };
+        match (granted, body(object)) {
+            (Granted::Adopted, _) => UrlAnswer::Stored,
+            (Granted::Row(own), _) if own.stored => UrlAnswer::Stored,
+            (Granted::Row(own), Some(body)) => {
+                let signed = bucket.presign_put(&own.key, body, self.signed_at, lifetime);
+                put(own.key.clone(), signed)
+            }
+            (Granted::Part(multipart), Some(body)) => {
+                let (ObjectSpec::Part { number, .. }, Some(s3_id)) = (object, &multipart.s3_id)
+                else {
+                    return UrlAnswer::Gone;
+                };
+                let of = (&multipart.key, s3_id.as_str());
+                let signed = bucket.presign_part(of, *number, body, self.signed_at, lifetime);
+                put(multipart.key.clone(), signed)
+            }
+            (Granted::ToOpen(multipart), _) if self.opened.contains(&multipart.id) => {
+                UrlAnswer::Multipart { key: multipart.key.clone() }
+            }
+            // The push ended while S3 opened it.
+            (Granted::ToOpen(_) | Granted::Row(_) | Granted::Part(_), _) => UrlAnswer::Gone,
         }
-    });
-    Ok(UrlsResponse { objects: objects.collect() })
-}
-
-/// What an object is called before it has a key.
-#[derive(Clone, PartialEq, Eq, Hash)]
-enum Name {
-    Nar(NarHash),
-    Listing(StorePathHash),
-}
-
-fn name(object: &ObjectSpec) -> Name {
-    match object {
-        ObjectSpec::Nar { nar_hash, .. } => Name::Nar(*nar_hash),
-        ObjectSpec::Listing { path, .. } => Name::Listing(*path),
     }
 }
 
-fn body(object: &ObjectSpec) -> (u64, BodyMd5) {
+/// The body that a URL is for.
+fn body(object: &ObjectSpec) -> Option<Body> {
+    checksum(object).map(|checksum| Body { bytes: bytes(object), checksum })
+}
+
+fn checksum(object: &ObjectSpec) -> Option<BodyChecksum> {
     match object {
-        ObjectSpec::Nar { bytes, md5, .. } | ObjectSpec::Listing { bytes, md5, .. } => {
-            (*bytes, *md5)
-        }
+        ObjectSpec::Nar { checksum, .. }
+        | ObjectSpec::Listing { checksum, .. }
+        | ObjectSpec::Part { checksum, .. } => Some(*checksum),
+        ObjectSpec::LargeNar { .. } => None,
     }
 }
 
-fn check(objects: &[ObjectSpec]) -> Result<(), UploadError> {
+fn check(objects: &[ObjectSpec], checked: ChecksumAlgorithm) -> Result<(), UploadError> {
     let (count, limit) = (objects.len(), MAX_OBJECTS_PER_CALL);
     if count > limit {
         return Err(UploadError::TooMany { count, limit });
     }
     let mut names = HashSet::new();
     for object in objects {
-        let (what, limit, shown) = match object {
-            ObjectSpec::Nar { nar_hash, .. } => ("the NAR", MAX_PUT_BYTES, nar_hash.to_string()),
+        let (what, limit) = match object {
+            ObjectSpec::Nar { nar_hash, .. } | ObjectSpec::LargeNar { nar_hash } => {
+                (format!("the NAR {nar_hash}"), MAX_PUT_BYTES)
+            }
             ObjectSpec::Listing { path, .. } => {
-                ("the listing of", MAX_LISTING_BYTES, path.to_string())
+                (format!("the listing of {path}"), MAX_LISTING_BYTES)
+            }
+            ObjectSpec::Part { key, number, .. } => {
+                if !(1..=MAX_PARTS).contains(number) {
+                    return Err(UploadError::PartNumber(*number));
+                }
+                (format!("part {number} of {key}"), MAX_PART_BYTES)
             }
         };
-        let (bytes, _) = body(object);
+        let bytes = bytes(object);
         if bytes > limit {
-            return Err(UploadError::TooLarge { what: format!("{what} {shown}"), bytes, limit });
+            return Err(UploadError::TooLarge { what, bytes, limit });
         }
-        if !names.insert(name(object)) {
-            return Err(UploadError::Twice(shown));
+        // A URL without the checksum that the store looks at would take any body.
+        if checksum(object).is_some_and(|checksum| checksum.algorithm() != checked) {
+            return Err(UploadError::OtherChecksum(what));
+        }
+        if !names.insert(Name::of(object)) {
+            return Err(UploadError::Twice(what));
         }
     }
     Ok(())
-}
-
-/// In one transaction: whose keys these are, that the upload holds them, and until when somebody
-/// may write them.
-async fn grant(
-    cx: &Uploads,
-    caller: &Caller,
-    id: &UploadId,
-    objects: &[ObjectSpec],
-) -> Result<(HashMap<Name, Granted>, f64), UploadError> {
-    let slowest = objects.iter().map(|object| put_time(body(object).0)).max().unwrap_or_default();
-    let mut connection = cx.store.connection().await?;
-    let tx = connection.begin().await?;
-    // Beyond every URL: an upload does not expire while somebody can still write for it.
-    let lifetime = cx.url_lifetime + slowest + IDLE_TIME;
-    let upload = store::lock(&tx, id, &caller.0, lifetime).await?.if_open()?;
-    let listings = planned_listings(&tx, upload.number, objects).await?;
-    store::insert_listing_rows(&tx, &listings).await?;
-    tx.enter_gate().await?;
-
-    let mut granted = grant_nars(&tx, upload.number, objects).await?;
-    for own in store::take_listings(&tx, upload.number, &listings).await? {
-        if let ObjectKey::Listing(path) = own.key {
-            granted.insert(Name::Listing(path), Granted::Row(own));
-        }
-    }
-    let writable = |own: &OwnObject| {
-        if own.stored { Duration::ZERO } else { cx.url_lifetime + put_time(own.bytes) }
-    };
-    let rows: Vec<&OwnObject> = granted.values().filter_map(Granted::row).collect();
-    let held: Vec<_> = rows.iter().map(|own| (own.id, writable(own))).collect();
-    let signed_at = store::hold_and_write(&tx, upload.number, &held).await?;
-    // What another push has sent of a listing is this one's too.
-    let adopted: Vec<i64> = rows.iter().filter(|own| own.stored).map(|own| own.id).collect();
-    store::link_listings(&tx, upload.number, &adopted).await?;
-    tx.commit().await?;
-    Ok((granted, signed_at))
-}
-
-/// Bodies that one upload may be given keys for of one NAR: packing is deterministic, so there is
-/// one, or a few if a client is restarted as another version.
-const MAX_BODIES_OF_A_NAR: i64 = 8;
-
-/// What an upload was granted of an object.
-enum Granted {
-    /// A NAR that another upload has stored; it is held already.
-    Adopted,
-    /// A key to write, or what is stored under it.
-    Row(OwnObject),
-}
-
-impl Granted {
-    fn row(&self) -> Option<&OwnObject> {
-        match self {
-            Self::Adopted => None,
-            Self::Row(own) => Some(own),
-        }
-    }
-}
-
-async fn grant_nars(
-    tx: &Tx<'_>,
-    upload: i64,
-    objects: &[ObjectSpec],
-) -> Result<HashMap<Name, Granted>, UploadError> {
-    let mut wanted: HashMap<NarHash, (u64, BodyMd5)> = HashMap::new();
-    for object in objects {
-        if let ObjectSpec::Nar { nar_hash, bytes, md5 } = object {
-            wanted.insert(*nar_hash, (*bytes, *md5));
-        }
-    }
-    let mut granted = HashMap::new();
-    if wanted.is_empty() {
-        return Ok(granted);
-    }
-    let hashes: Vec<NarHash> = wanted.keys().copied().collect();
-    let planned = store::planned_nars(tx, upload, &hashes).await?;
-    if let Some(stray) = hashes.iter().find(|hash| !planned.contains(hash)) {
-        return Err(UploadError::NotPlanned(stray.to_string()));
-    }
-    for hash in store::adopt_nars(tx, upload, &hashes).await? {
-        wanted.remove(&hash);
-        granted.insert(Name::Nar(hash), Granted::Adopted);
-    }
-    let bodies: Vec<_> = wanted.iter().map(|(hash, (bytes, md5))| (*hash, *bytes, *md5)).collect();
-    for own in store::own_nars(tx, upload, &bodies).await? {
-        if let ObjectKey::Nar(hash, _) = own.key {
-            wanted.remove(&hash);
-            granted.insert(Name::Nar(hash), Granted::Row(own));
-        }
-    }
-    let hashes: Vec<NarHash> = wanted.keys().copied().collect();
-    if store::count_own_nars(tx, upload, &hashes).await? >= MAX_BODIES_OF_A_NAR {
-        return Err(UploadError::TooManyBodies);
-    }
-    let new: Vec<NarRow> = wanted
-        .into_iter()
-        .map(|(nar_hash, (bytes, md5))| NarRow {
-            key: ObjectKey::Nar(nar_hash, random_part()),
-            nar_hash,
-            bytes,
-            md5,
-        })
-        .collect();
-    for (id, nar) in store::insert_nars(tx, upload, &new).await?.into_iter().zip(new) {
-        let own = OwnObject { id, key: nar.key, bytes: nar.bytes, stored: false };
-        granted.insert(Name::Nar(nar.nar_hash), Granted::Row(own));
-    }
-    Ok(granted)
-}
-
-/// The listings that the upload has planned work for, with the contents that its plan says.
-async fn planned_listings(
-    tx: &Tx<'_>,
-    upload: i64,
-    objects: &[ObjectSpec],
-) -> Result<Vec<ListingRow>, UploadError> {
-    let paths: Vec<StorePathHash> = objects
-        .iter()
-        .filter_map(|object| match object {
-            ObjectSpec::Listing { path, .. } => Some(*path),
-            ObjectSpec::Nar { .. } => None,
-        })
-        .collect();
-    let planned: HashMap<StorePathHash, NarHash> =
-        store::planned_listings(tx, upload, &paths).await?.into_iter().collect();
-    let mut rows = Vec::with_capacity(paths.len());
-    for object in objects {
-        if let ObjectSpec::Listing { path, bytes, md5 } = object {
-            let nar_hash =
-                *planned.get(path).ok_or_else(|| UploadError::NotOwn(ObjectKey::Listing(*path)))?;
-            rows.push(ListingRow { path: *path, nar_hash, bytes: *bytes, md5: *md5 });
-        }
-    }
-    Ok(rows)
 }

@@ -1,11 +1,11 @@
--- $1 upload, $2 keys, $3 NarHashes that they describe, $4 bytes, $5 MD5s
+-- $1 upload, $2 keys, $3 NarHashes that they describe, $4 bytes, $5 checksums
 -- One writer and one body until nobody can write the key any more. What another upload has locked at
 -- this moment is its own.
 WITH k AS MATERIALIZED (
   SELECT DISTINCT ON (key) *
-  FROM unnest($2::text[], $3::text[], $4::bigint[], $5::bytea[]) AS k(key, hash, bytes, md5)
+  FROM unnest($2::text[], $3::text[], $4::bigint[], $5::bytea[]) AS k(key, hash, bytes, checksum)
 ), l AS MATERIALIZED (
-  SELECT o.id, k.hash, k.bytes, k.md5, o.stored_at IS NOT NULL AS stored
+  SELECT o.id, k.hash, k.bytes, k.checksum, o.stored_at IS NOT NULL AS stored
   FROM k JOIN objects o ON o.key = k.key
   WHERE o.claimed_at IS NULL
     -- of other contents than the path was composed with: readers would find it beside its narinfo
@@ -16,7 +16,7 @@ WITH k AS MATERIALIZED (
        LIMIT 1), k.hash) = k.hash
     AND CASE WHEN o.stored_at IS NOT NULL THEN o.describes = k.hash
              ELSE o.writable_until IS NULL OR o.writable_until < now()
-                  OR (o.writer = $1 AND o.size = k.bytes AND o.md5 = k.md5 AND o.describes = k.hash)
+                  OR (o.writer = $1 AND o.size = k.bytes AND o.checksum = k.checksum AND o.describes = k.hash)
         END
   ORDER BY o.id
   FOR NO KEY UPDATE OF o SKIP LOCKED
@@ -25,7 +25,7 @@ UPDATE objects o
 SET condemned_at = NULL,
     writer = CASE WHEN l.stored THEN o.writer ELSE $1 END,
     size = CASE WHEN l.stored THEN o.size ELSE l.bytes END,
-    md5 = CASE WHEN l.stored THEN o.md5 ELSE l.md5 END,
+    checksum = CASE WHEN l.stored THEN o.checksum ELSE l.checksum END,
     describes = l.hash
 FROM l WHERE o.id = l.id
 RETURNING o.id, o.key, o.size, l.stored
