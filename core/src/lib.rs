@@ -14,4 +14,5 @@ pub mod plan;
 pub mod s3_error;
 pub mod signing;
 pub mod store_path;
+pub mod verdict;
 pub mod wire;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use backon::{ExponentialBuilder, Retryable as _};
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
-use niks3_core::{hash::BodyMd5, object_key::ObjectKey, s3_error};
+use niks3_core::{hash::BodyMd5, object_key::ObjectKey, s3_error, verdict::Verdict};
 use reqwest::{Method, StatusCode, header};
 use rusty_s3::S3Action as _;
 
@@ -66,16 +66,19 @@ fn code_text(code: &Option<String>) -> String {
 }
 
 impl S3Error {
+    /// Whether the same request may succeed a moment later, and how soon.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::Unreachable { .. } => Verdict::Again,
+            Self::Refused { status, code, .. } => Verdict::of(status.as_u16(), code.as_deref()),
+        }
+    }
+
     /// Whether the same request may succeed a moment later.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Unreachable { .. } => true,
-            Self::Refused { status, .. } => {
-                status.is_server_error()
-                    || [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(status)
-            }
-        }
+        self.verdict() != Verdict::Final
     }
 }
 
@@ -201,26 +204,5 @@ fn found(answer: Result<Answer, S3Error>) -> Result<Option<Answer>, S3Error> {
             Ok(None)
         }
         Err(error) => Err(error),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_worth_another_try_is_known() {
-        for (status, transient) in
-            [(400, false), (403, false), (404, false), (408, true), (429, true), (503, true)]
-        {
-            let error = S3Error::Refused {
-                method: Method::PUT,
-                key: "x.narinfo".to_owned(),
-                bucket: "cache".to_owned(),
-                status: StatusCode::from_u16(status).unwrap(),
-                code: None,
-            };
-            assert_eq!(error.is_transient(), transient, "{status}");
-        }
     }
 }
