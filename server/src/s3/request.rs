@@ -1,20 +1,37 @@
 //! The server's own requests.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use backon::{ExponentialBuilder, Retryable as _};
+use backon::{BackoffBuilder as _, ExponentialBuilder};
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
-use niks3_core::{hash::BodyMd5, object_key::ObjectKey, s3_error, verdict::Verdict};
+use niks3_core::{
+    hash::BodyMd5,
+    object_key::ObjectKey,
+    pace::Outcome,
+    s3_error,
+    verdict::{self, Verdict},
+};
 use reqwest::{Method, StatusCode, header};
 use rusty_s3::S3Action as _;
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::warn;
 
-use super::{Body, Bucket, OWN_URL_LIFETIME};
+use super::{Body, Bucket, LATEST_PUT, OWN_URL_LIFETIME, S3Error};
 
-/// How long one small request may take, its answer included. Tries fit into the life of the URL.
+/// How long one small request may take, its answer included.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Tries of one request, with growing pauses between them.
+/// How long after it was wanted a request may still be begun: while S3 wants fewer of them it is
+/// tried as often as fits in. Then the caller is told to come back, which costs nobody a connection.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The same for a PUT. No try begins that could end when its URL has expired: that would be answered
+/// with 403, and taken for wrong credentials.
+const PUT_PATIENCE: Duration =
+    OWN_URL_LIFETIME.saturating_sub(LATEST_PUT).saturating_sub(REQUEST_TIMEOUT);
+
+/// Tries of one request that fails otherwise, with growing pauses between them.
 const TRIES: usize = 3;
 
 /// Bytes that we read of an answer: nix-cache-info or an error in XML.
@@ -29,59 +46,6 @@ pub struct Head {
     pub encoding: Option<String>,
 }
 
-/// A request that failed. Contains no URL: they are presigned.
-#[derive(Debug, thiserror::Error)]
-pub enum S3Error {
-    /// S3 answered, and not as hoped.
-    #[error("S3 answered {status} to {method} {key} in bucket {bucket}{}", code_text(.code))]
-    Refused {
-        /// The request's method.
-        method: Method,
-        /// The object.
-        key: String,
-        /// The bucket.
-        bucket: String,
-        /// S3's status.
-        status: StatusCode,
-        /// S3's error code, such as `NoSuchBucket`.
-        code: Option<String>,
-    },
-    /// S3 did not answer.
-    #[error("S3 did not answer {method} {key} in bucket {bucket}")]
-    Unreachable {
-        /// The request's method.
-        method: Method,
-        /// The object.
-        key: String,
-        /// The bucket.
-        bucket: String,
-        /// Why not.
-        #[source]
-        source: reqwest::Error,
-    },
-}
-
-fn code_text(code: &Option<String>) -> String {
-    code.as_ref().map(|code| format!(" ({code})")).unwrap_or_default()
-}
-
-impl S3Error {
-    /// Whether the same request may succeed a moment later, and how soon.
-    #[must_use]
-    pub fn verdict(&self) -> Verdict {
-        match self {
-            Self::Unreachable { .. } => Verdict::Again,
-            Self::Refused { status, code, .. } => Verdict::of(status.as_u16(), code.as_deref()),
-        }
-    }
-
-    /// Whether the same request may succeed a moment later.
-    #[must_use]
-    pub fn is_transient(&self) -> bool {
-        self.verdict() != Verdict::Final
-    }
-}
-
 impl Bucket {
     /// Looks whether an object is there. `None`: it is not.
     ///
@@ -90,7 +54,7 @@ impl Bucket {
     pub async fn head(&self, key: &ObjectKey) -> Result<Option<Head>, S3Error> {
         let name = key.to_string();
         let url = || self.bucket.head_object(Some(&self.credentials), &name).sign(OWN_URL_LIFETIME);
-        let answer = self.send(Method::HEAD, &name, url, &[], Bytes::new()).await;
+        let answer = self.send(Method::HEAD, &name, url, &[], Bytes::new(), PATIENCE).await;
         let Some(answer) = found(answer)? else { return Ok(None) };
         let text = |header| {
             let value: &header::HeaderValue = answer.headers.get(header)?;
@@ -109,12 +73,13 @@ impl Bucket {
     pub async fn get(&self, key: &ObjectKey) -> Result<Option<Bytes>, S3Error> {
         let name = key.to_string();
         let url = || self.bucket.get_object(Some(&self.credentials), &name).sign(OWN_URL_LIFETIME);
-        let answer = self.send(Method::GET, &name, url, &[], Bytes::new()).await;
+        let answer = self.send(Method::GET, &name, url, &[], Bytes::new(), PATIENCE).await;
         Ok(found(answer)?.map(|answer| answer.body))
     }
 
     /// Writes a small object. The caller has recorded that its key may be written for
-    /// [`OWN_URL_LIFETIME`] from `signed_at` on, and the time of a PUT; all tries share that.
+    /// [`OWN_URL_LIFETIME`] from `signed_at` on, and the time of a PUT; all tries share that. It calls
+    /// within [`LATEST_PUT`] of `signed_at`.
     ///
     /// # Errors
     /// When S3 does not take it.
@@ -125,7 +90,7 @@ impl Bucket {
         let put = self.presign_put(key, spec, signed_at, OWN_URL_LIFETIME);
         let headers: Vec<(String, String)> = put.headers.into_iter().collect();
         let url = || put.url.clone();
-        self.send(Method::PUT, &key.to_string(), url, &headers, body).await.map(drop)
+        self.send(Method::PUT, &key.to_string(), url, &headers, body, PUT_PATIENCE).await.map(drop)
     }
 
     async fn send(
@@ -135,18 +100,54 @@ impl Bucket {
         url: impl Fn() -> url::Url,
         headers: &[(String, String)],
         body: Bytes,
+        patience: Duration,
     ) -> Result<Answer, S3Error> {
-        let attempt = || async {
-            // Closed never, so a permit always comes. Signed after it: a URL's life does not run
-            // while it queues. A PUT's does, on purpose, and its caller looks at the time.
-            let _slot = self.slots.acquire().await;
-            self.send_once(method.clone(), key, url(), headers, body.clone()).await
-        };
-        let policy = ExponentialBuilder::default()
+        let latest = Instant::now() + patience;
+        let mut pauses = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(200))
             .with_jitter()
-            .with_max_times(TRIES - 1);
-        attempt.retry(policy).when(S3Error::is_transient).await
+            .with_max_times(TRIES - 1)
+            .build();
+        let mut last = None;
+        loop {
+            let Ok(permit) = timeout_at(latest, self.pace.enter()).await else {
+                let (key, bucket) = (key.to_owned(), self.name().to_owned());
+                return Err(last.unwrap_or(S3Error::NoTurn { method, key, bucket }));
+            };
+            // Signed now: a URL's life does not run while it waits for its turn. A PUT's does, on
+            // purpose, and its patience allows for that.
+            let sent = self.send_once(method.clone(), key, url(), headers, body.clone()).await;
+            let error = match sent {
+                Ok(answer) => {
+                    permit.done(Outcome::Served);
+                    return Ok(answer);
+                }
+                Err(error) => error,
+            };
+            match error.verdict() {
+                Verdict::Final => {
+                    permit.done(Outcome::Served);
+                    return Err(error);
+                }
+                Verdict::SlowDown => {
+                    let retry_after = error.retry_after();
+                    if let Some(limit) = permit.done(Outcome::SlowDown { retry_after }) {
+                        warn!(s3.limit = limit, "S3 wants fewer requests: {limit} at once now");
+                    }
+                }
+                Verdict::Again => {
+                    // Not while others could be sending.
+                    drop(permit);
+                    let Some(pause) = pauses.next() else { return Err(error) };
+                    let pause = pause.max(error.retry_after().unwrap_or_default());
+                    if Instant::now() + pause >= latest {
+                        return Err(error);
+                    }
+                    sleep(pause).await;
+                }
+            }
+            last = Some(error);
+        }
     }
 
     async fn send_once(
@@ -185,7 +186,11 @@ impl Bucket {
             return Ok(Answer { headers, body: body.into() });
         }
         let (method, key, bucket) = (method.clone(), key.to_owned(), self.name().to_owned());
-        Err(S3Error::Refused { method, key, bucket, status, code: s3_error::code(&body) })
+        let retry_after = headers.get(header::RETRY_AFTER).and_then(|text| text.to_str().ok());
+        let retry_after =
+            retry_after.and_then(|text| verdict::retry_after(text, SystemTime::now()));
+        let code = s3_error::code(&body);
+        Err(S3Error::Refused { method, key, bucket, status, code, retry_after })
     }
 }
 
@@ -206,3 +211,6 @@ fn found(answer: Result<Answer, S3Error>) -> Result<Option<Answer>, S3Error> {
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests;
