@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use niks3_core::{causes::causes, flags::FlagError};
+use niks3_core::{causes::causes, flags::FlagError, verdict::Verdict};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    api::{ApiError, retry},
+    api::ApiError,
     commands::CommandError,
     pack::PackError,
     push::{PushError, SendError},
@@ -108,7 +108,9 @@ fn api_code(error: &ApiError) -> u8 {
     match error {
         ApiError::Setup(_) => code::FAILED,
         ApiError::Unreachable { .. } | ApiError::CutOff { .. } => code::UNREACHABLE,
-        ApiError::Refused { status, .. } if retry::is_transient_status(*status) => {
+        ApiError::Refused { status, .. }
+            if Verdict::of(status.as_u16(), None) != Verdict::Final =>
+        {
             code::UNREACHABLE
         }
         ApiError::Refused { .. }

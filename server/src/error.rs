@@ -5,10 +5,11 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use niks3_core::{causes::causes, wire::ErrorBody};
+use niks3_core::{causes::causes, verdict::Verdict, wire::ErrorBody};
 use tracing::{error, warn};
 
 use crate::{
+    s3::S3Error,
     store::{StoreError, UploadGone},
     upload::UploadError,
 };
@@ -71,13 +72,21 @@ impl From<UploadError> for ApiError {
             }
             E::Incomplete(_) | E::Stale => Self::new(StatusCode::CONFLICT, public),
             E::Store(error) => error.into(),
-            // Its own words: they name bucket, key and S3's answer, and no URL.
-            E::S3(error) if error.is_transient() => {
-                Self::new(StatusCode::BAD_GATEWAY, public).caused_by(error)
-            }
-            // Asking again mends nothing: 424, the server's own dependency refuses.
-            E::S3(error) => Self::new(StatusCode::FAILED_DEPENDENCY, public).caused_by(error),
+            E::S3(error) => error.into(),
         }
+    }
+}
+
+impl From<S3Error> for ApiError {
+    fn from(error: S3Error) -> Self {
+        let status = match error.verdict() {
+            Verdict::SlowDown => StatusCode::SERVICE_UNAVAILABLE,
+            Verdict::Again => StatusCode::BAD_GATEWAY,
+            // Asking again mends nothing: 424, the server's own dependency refuses.
+            Verdict::Final => StatusCode::FAILED_DEPENDENCY,
+        };
+        // Its own words: they name bucket, key and S3's answer, and no URL.
+        Self::new(status, error.to_string()).caused_by(error)
     }
 }
 

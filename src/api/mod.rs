@@ -9,9 +9,12 @@ use std::{
 };
 
 use backon::Retryable as _;
-use niks3_core::wire::{
-    CommitProgress, ErrorBody, PlanRequest, PlanResponse, StoredRequest, StoredResponse, UploadId,
-    UrlsRequest, UrlsResponse,
+use niks3_core::{
+    verdict::Verdict,
+    wire::{
+        CommitProgress, ErrorBody, PlanRequest, PlanResponse, StoredRequest, StoredResponse,
+        UploadId, UrlsRequest, UrlsResponse,
+    },
 };
 use reqwest::{Client, Method, Response, StatusCode, header};
 use serde::{Serialize, de::DeserializeOwned};
@@ -281,7 +284,10 @@ impl Api {
             }
             // A proxy in between answers in words of its own.
             Err(_) if status == StatusCode::PAYLOAD_TOO_LARGE => Err(ApiError::ProxyLimit { base }),
-            Err(_) if status.is_server_error() || retry::is_transient_status(status) => {
+            Err(_)
+                if status.is_server_error()
+                    || Verdict::of(status.as_u16(), None) != Verdict::Final =>
+            {
                 let message = "without saying why".to_owned();
                 Err(ApiError::Refused { base, status, message, retry_after })
             }

@@ -1,17 +1,21 @@
 //! Which answers are worth another try, and after how long.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use backon::ExponentialBuilder;
-use reqwest::{Response, StatusCode, header::HeaderMap};
+use niks3_core::verdict::{self, MAX_RETRY_AFTER, Verdict};
+use reqwest::{
+    Response,
+    header::{HeaderMap, RETRY_AFTER},
+};
 
 use super::ApiError;
 
 /// Tries of one call.
 const TRIES: usize = 5;
 
-/// The longest pause that a server may ask for.
-const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// The longest pause, also where the server asks for one.
+const MAX_PAUSE: Duration = MAX_RETRY_AFTER;
 
 /// Growing pauses, with jitter so that many clients do not come back at once.
 #[must_use]
@@ -23,12 +27,6 @@ pub fn policy() -> ExponentialBuilder {
         .with_max_times(TRIES - 1)
 }
 
-/// Whether a status says "later": the same for the server and for S3.
-#[must_use]
-pub fn is_transient_status(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
-}
-
 /// Whether the same call may succeed a moment later. `reached`: the server has answered before.
 #[must_use]
 pub fn is_transient(error: &ApiError, reached: bool) -> bool {
@@ -38,7 +36,7 @@ pub fn is_transient(error: &ApiError, reached: bool) -> bool {
         ApiError::Unreachable { source, .. } => {
             !source.is_builder() && (reached || !source.is_connect())
         }
-        ApiError::Refused { status, .. } => is_transient_status(*status),
+        ApiError::Refused { status, .. } => Verdict::of(status.as_u16(), None) != Verdict::Final,
         ApiError::CutOff { .. } => true,
         ApiError::Setup(_)
         | ApiError::NotNiks3 { .. }
@@ -58,11 +56,10 @@ pub fn pause_after(error: &ApiError, ours: Option<Duration>) -> Option<Duration>
     }
 }
 
-/// `Retry-After` in seconds; as a date it is not looked at.
+/// What the answer's `Retry-After` asks for.
 #[must_use]
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(reqwest::header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
+    verdict::retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?, SystemTime::now())
 }
 
 /// A whole body, unless it breaks off or is larger than `limit`.
@@ -91,6 +88,8 @@ pub async fn read_some(mut response: Response, limit: usize) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use reqwest::StatusCode;
+
     use super::*;
 
     fn refused(status: u16, retry_after: Option<u64>) -> ApiError {

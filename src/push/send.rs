@@ -7,7 +7,7 @@ use std::{
 use backon::Retryable as _;
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use niks3_core::{limits::put_time, s3_error, wire::PresignedUrl};
+use niks3_core::{limits::put_time, s3_error, verdict::Verdict, wire::PresignedUrl};
 use reqwest::{Client, StatusCode};
 
 use crate::{
@@ -92,8 +92,8 @@ impl SendError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Refused { status, code } => {
-                // A body that was damaged on the way is refused, and worth sending again.
-                retry::is_transient_status(*status) || code.contains("BadDigest")
+                let code = code.trim_matches([' ', '(', ')']);
+                Verdict::of(status.as_u16(), Some(code)) != Verdict::Final
             }
             // Nobody typed that URL: a node of S3 that is gone for a moment is no mistake.
             Self::Unreachable(error) => !error.is_builder(),

@@ -2,9 +2,8 @@
 
 use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use niks3_core::{hash::ChecksumAlgorithm, wire::MetadataEncoding};
+use niks3_core::{hash::ChecksumAlgorithm, pace::Pace, wire::MetadataEncoding};
 use rusty_s3::UrlStyle;
-use tokio::sync::Semaphore;
 use url::Url;
 
 use super::Bucket;
@@ -51,7 +50,7 @@ pub struct S3Config {
     pub lookup: BucketLookup,
     /// `--s3-access-key[-path]`, `--s3-secret-key[-path]`
     pub credentials: Credentials,
-    /// Requests at once. `--s3-concurrency`, `NIKS3_S3_CONCURRENCY`
+    /// Requests at once, at most; fewer while S3 asks for that. `--s3-concurrency`, `NIKS3_S3_CONCURRENCY`
     pub concurrency: NonZeroUsize,
     /// `--s3-checksum`, `NIKS3_S3_CHECKSUM`
     pub checksum: ChecksumAlgorithm,
@@ -109,7 +108,7 @@ impl S3Config {
             bucket,
             credentials: rusty_s3::Credentials::new(access_key, secret_key),
             http,
-            slots: Arc::new(Semaphore::new(self.concurrency.get())),
+            pace: Arc::new(Pace::new(self.concurrency)),
             checksum: self.checksum,
             metadata_encoding: self.metadata_encoding,
         })

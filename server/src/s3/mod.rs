@@ -4,22 +4,27 @@
 //! one that is still on its way when its sender is gone.
 
 mod config;
+mod error;
 mod multipart;
 mod presign;
 mod request;
 
 pub use config::{BucketLookup, Credentials, S3Config, S3ConfigError};
+pub use error::S3Error;
 pub use multipart::COMPLETE_TIME;
 pub use presign::{Body, PresignedPut};
-pub use request::{Head, S3Error};
+pub use request::Head;
 
 use std::{sync::Arc, time::Duration};
 
-use niks3_core::{hash::ChecksumAlgorithm, wire::MetadataEncoding};
-use tokio::sync::Semaphore;
+use niks3_core::{hash::ChecksumAlgorithm, pace::Pace, wire::MetadataEncoding};
 
 /// How long a presigned request of the server itself is good for. Tries of one request share it.
 pub const OWN_URL_LIFETIME: Duration = Duration::from_secs(60);
+
+/// How long after its URL was signed a PUT of the server itself may be called for: what is left of
+/// the URL's life is for its tries.
+pub const LATEST_PUT: Duration = Duration::from_secs(30);
 
 /// One bucket, with the credentials for it.
 #[derive(Clone)]
@@ -27,8 +32,8 @@ pub struct Bucket {
     bucket: rusty_s3::Bucket,
     credentials: rusty_s3::Credentials,
     http: reqwest::Client,
-    /// One permit for each request under way.
-    slots: Arc<Semaphore>,
+    /// Where each of the server's own requests waits for its turn.
+    pace: Arc<Pace>,
     /// What it checks bodies by.
     pub checksum: ChecksumAlgorithm,
     /// How narinfos and listings lie in it.

@@ -17,14 +17,18 @@ use rusty_s3::{
     signing::sign,
 };
 
-use super::{Body, Bucket, OWN_URL_LIFETIME, PresignedPut, S3Error};
+use super::{
+    Body, Bucket, OWN_URL_LIFETIME, PresignedPut, S3Error,
+    request::{PATIENCE, REQUEST_TIMEOUT},
+};
 
 /// How long completing one may take: S3 puts thousands of parts together. Below the minute that
 /// proxies between client and server wait for an answer.
 pub const COMPLETE_TIME: Duration = Duration::from_secs(45);
 
 impl Bucket {
-    /// Opens a multipart upload; answers S3's name of it.
+    /// Opens a multipart upload; answers S3's name of it. Tried once: S3 may have opened one whose
+    /// answer was lost, and a second one for the same key would hide it.
     ///
     /// # Errors
     /// When S3 does not open one.
@@ -35,19 +39,18 @@ impl Bucket {
             // Or parts with such a checksum are refused.
             headers.push(("x-amz-checksum-algorithm".to_owned(), "SHA256".to_owned()));
         }
-        let url = || {
-            let credentials = Some(&self.credentials);
-            let mut open = CreateMultipartUpload::new(&self.bucket, credentials, &name);
-            for (header, value) in &headers {
-                open.headers_mut().insert(header.clone(), value.clone());
-            }
-            open.sign(OWN_URL_LIFETIME)
-        };
-        let answer = self.send(Method::POST, &name, url, &headers, Bytes::new()).await?;
+        let credentials = Some(&self.credentials);
+        let mut open = CreateMultipartUpload::new(&self.bucket, credentials, &name);
+        for (header, value) in &headers {
+            open.headers_mut().insert(header.clone(), value.clone());
+        }
+        let (url, none) = (open.sign(OWN_URL_LIFETIME), Bytes::new());
+        let answer =
+            self.send_within(REQUEST_TIMEOUT, Method::POST, &name, url, &headers, none).await?;
         let text = String::from_utf8_lossy(&answer.body);
         match CreateMultipartUpload::parse_response(&text) {
             Ok(opened) => Ok(opened.upload_id().to_owned()),
-            Err(_) => Err(self.refused(Method::POST, &name, StatusCode::OK, &answer.body)),
+            Err(_) => Err(self.refused(Method::POST, &name, StatusCode::OK, &answer.body, None)),
         }
     }
 
@@ -98,7 +101,7 @@ impl Bucket {
         if String::from_utf8_lossy(&answer.body).contains("<CompleteMultipartUploadResult") {
             return Ok(());
         }
-        Err(self.refused(Method::POST, &name, StatusCode::OK, &answer.body))
+        Err(self.refused(Method::POST, &name, StatusCode::OK, &answer.body, None))
     }
 
     /// Has S3 throw the parts away. That there is no such upload is as good.
@@ -112,7 +115,7 @@ impl Bucket {
             AbortMultipartUpload::new(&self.bucket, credentials, &name, s3_id)
                 .sign(OWN_URL_LIFETIME)
         };
-        match self.send(Method::DELETE, &name, url, &[], Bytes::new()).await {
+        match self.send(Method::DELETE, &name, url, &[], Bytes::new(), PATIENCE).await {
             Ok(_) => Ok(()),
             Err(error) if error.is_no_such_upload() => Ok(()),
             Err(error) => Err(error),
@@ -141,7 +144,7 @@ impl Bucket {
                 std::iter::empty(),
             )
         };
-        let answer = self.send(Method::GET, &name, url, &[], Bytes::new()).await?;
+        let answer = self.send(Method::GET, &name, url, &[], Bytes::new(), PATIENCE).await?;
         let text = String::from_utf8_lossy(&answer.body);
         Ok(text.split("<Upload>").skip(1).filter_map(|upload| upload_of(upload, &name)).collect())
     }

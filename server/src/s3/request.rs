@@ -1,25 +1,38 @@
 //! The server's own requests.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use backon::{ExponentialBuilder, Retryable as _};
+use backon::{BackoffBuilder as _, ExponentialBuilder};
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
 use niks3_core::{
     hash::{BodyChecksum, BodyMd5, ChecksumAlgorithm, FileHash},
     object_key::ObjectKey,
+    pace::Outcome,
     s3_error,
+    verdict::{self, Verdict},
 };
 use reqwest::{Method, StatusCode, header};
 use rusty_s3::S3Action as _;
 use sha2::Sha256;
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::warn;
 
-use super::{Body, Bucket, OWN_URL_LIFETIME};
+use super::{Body, Bucket, LATEST_PUT, OWN_URL_LIFETIME, S3Error};
 
-/// How long one small request may take, its answer included. Tries fit into the life of the URL.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long one small request may take, its answer included.
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Tries of one request, with growing pauses between them.
+/// How long after it was wanted a request may still be begun: while S3 wants fewer of them it is
+/// tried as often as fits in. Then the caller is told to come back, which costs nobody a connection.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The same for a PUT. No try begins that could end when its URL has expired: that would be answered
+/// with 403, and taken for wrong credentials.
+const PUT_PATIENCE: Duration =
+    OWN_URL_LIFETIME.saturating_sub(LATEST_PUT).saturating_sub(REQUEST_TIMEOUT);
+
+/// Tries of one request that fails otherwise, with growing pauses between them.
 const TRIES: usize = 3;
 
 /// Bytes that we read of an answer: nix-cache-info or an error in XML.
@@ -34,63 +47,6 @@ pub struct Head {
     pub encoding: Option<String>,
 }
 
-/// A request that failed. Contains no URL: they are presigned.
-#[derive(Debug, thiserror::Error)]
-pub enum S3Error {
-    /// S3 answered, and not as hoped.
-    #[error("S3 answered {status} to {method} {key} in bucket {bucket}{}", code_text(.code))]
-    Refused {
-        /// The request's method.
-        method: Method,
-        /// The object.
-        key: String,
-        /// The bucket.
-        bucket: String,
-        /// S3's status.
-        status: StatusCode,
-        /// S3's error code, such as `NoSuchBucket`.
-        code: Option<String>,
-    },
-    /// S3 did not answer.
-    #[error("S3 did not answer {method} {key} in bucket {bucket}")]
-    Unreachable {
-        /// The request's method.
-        method: Method,
-        /// The object.
-        key: String,
-        /// The bucket.
-        bucket: String,
-        /// Why not.
-        #[source]
-        source: reqwest::Error,
-    },
-}
-
-fn code_text(code: &Option<String>) -> String {
-    code.as_ref().map(|code| format!(" ({code})")).unwrap_or_default()
-}
-
-impl S3Error {
-    /// Whether the same request may succeed a moment later.
-    #[must_use]
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Unreachable { .. } => true,
-            Self::Refused { status, .. } => {
-                status.is_server_error()
-                    || [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(status)
-            }
-        }
-    }
-
-    /// The multipart upload was completed or aborted, or never was.
-    #[must_use]
-    pub fn is_no_such_upload(&self) -> bool {
-        matches!(self, Self::Refused { status, code, .. }
-            if *status == StatusCode::NOT_FOUND || code.as_deref() == Some("NoSuchUpload"))
-    }
-}
-
 impl Bucket {
     /// Looks whether an object is there. `None`: it is not.
     ///
@@ -99,7 +55,7 @@ impl Bucket {
     pub async fn head(&self, key: &ObjectKey) -> Result<Option<Head>, S3Error> {
         let name = key.to_string();
         let url = || self.bucket.head_object(Some(&self.credentials), &name).sign(OWN_URL_LIFETIME);
-        let answer = self.send(Method::HEAD, &name, url, &[], Bytes::new()).await;
+        let answer = self.send(Method::HEAD, &name, url, &[], Bytes::new(), PATIENCE).await;
         let Some(answer) = found(answer)? else { return Ok(None) };
         let text = |header| {
             let value: &header::HeaderValue = answer.headers.get(header)?;
@@ -118,12 +74,13 @@ impl Bucket {
     pub async fn get(&self, key: &ObjectKey) -> Result<Option<Bytes>, S3Error> {
         let name = key.to_string();
         let url = || self.bucket.get_object(Some(&self.credentials), &name).sign(OWN_URL_LIFETIME);
-        let answer = self.send(Method::GET, &name, url, &[], Bytes::new()).await;
+        let answer = self.send(Method::GET, &name, url, &[], Bytes::new(), PATIENCE).await;
         Ok(found(answer)?.map(|answer| answer.body))
     }
 
     /// Writes a small object. The caller has recorded that its key may be written for
-    /// [`OWN_URL_LIFETIME`] from `signed_at` on, and the time of a PUT; all tries share that.
+    /// [`OWN_URL_LIFETIME`] from `signed_at` on, and the time of a PUT; all tries share that. It calls
+    /// within [`LATEST_PUT`] of `signed_at`.
     ///
     /// # Errors
     /// When S3 does not take it.
@@ -139,7 +96,7 @@ impl Bucket {
         let put = self.presign_put(key, spec, signed_at, OWN_URL_LIFETIME);
         let headers: Vec<(String, String)> = put.headers.into_iter().collect();
         let url = || put.url.clone();
-        self.send(Method::PUT, &key.to_string(), url, &headers, body).await.map(drop)
+        self.send(Method::PUT, &key.to_string(), url, &headers, body, PUT_PATIENCE).await.map(drop)
     }
 
     pub(super) async fn send(
@@ -149,18 +106,55 @@ impl Bucket {
         url: impl Fn() -> url::Url,
         headers: &[(String, String)],
         body: Bytes,
+        patience: Duration,
     ) -> Result<Answer, S3Error> {
-        let attempt = || async {
-            // Closed never, so a permit always comes. Signed after it: a URL's life does not run
-            // while it queues. A PUT's does, on purpose, and its caller looks at the time.
-            let _slot = self.slots.acquire().await;
-            self.send_once(REQUEST_TIMEOUT, method.clone(), key, url(), headers, body.clone()).await
-        };
-        let policy = ExponentialBuilder::default()
+        let latest = Instant::now() + patience;
+        let mut pauses = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(200))
             .with_jitter()
-            .with_max_times(TRIES - 1);
-        attempt.retry(policy).when(S3Error::is_transient).await
+            .with_max_times(TRIES - 1)
+            .build();
+        let mut last = None;
+        loop {
+            let Ok(permit) = timeout_at(latest, self.pace.enter()).await else {
+                let (key, bucket) = (key.to_owned(), self.name().to_owned());
+                return Err(last.unwrap_or(S3Error::NoTurn { method, key, bucket }));
+            };
+            // Signed now: a URL's life does not run while it waits for its turn. A PUT's does, on
+            // purpose, and its patience allows for that.
+            let (method, body) = (method.clone(), body.clone());
+            let sent = self.send_once(REQUEST_TIMEOUT, method, key, url(), headers, body).await;
+            let error = match sent {
+                Ok(answer) => {
+                    permit.done(Outcome::Served);
+                    return Ok(answer);
+                }
+                Err(error) => error,
+            };
+            match error.verdict() {
+                Verdict::Final => {
+                    permit.done(Outcome::Served);
+                    return Err(error);
+                }
+                Verdict::SlowDown => {
+                    let retry_after = error.retry_after();
+                    if let Some(limit) = permit.done(Outcome::SlowDown { retry_after }) {
+                        warn!(s3.limit = limit, "S3 wants fewer requests: {limit} at once now");
+                    }
+                }
+                Verdict::Again => {
+                    // Not while others could be sending.
+                    drop(permit);
+                    let Some(pause) = pauses.next() else { return Err(error) };
+                    let pause = pause.max(error.retry_after().unwrap_or_default());
+                    if Instant::now() + pause >= latest {
+                        return Err(error);
+                    }
+                    sleep(pause).await;
+                }
+            }
+            last = Some(error);
+        }
     }
 
     /// Sends a request once, and waits for its answer for `time` at most.
@@ -173,8 +167,17 @@ impl Bucket {
         headers: &[(String, String)],
         body: Bytes,
     ) -> Result<Answer, S3Error> {
-        let _slot = self.slots.acquire().await;
-        self.send_once(time, method, key, url, headers, body).await
+        let Ok(permit) = timeout_at(Instant::now() + PATIENCE, self.pace.enter()).await else {
+            let (key, bucket) = (key.to_owned(), self.name().to_owned());
+            return Err(S3Error::NoTurn { method, key, bucket });
+        };
+        let sent = self.send_once(time, method, key, url, headers, body).await;
+        if let Err(error) = &sent
+            && error.verdict() == Verdict::SlowDown
+        {
+            permit.done(Outcome::SlowDown { retry_after: error.retry_after() });
+        }
+        sent
     }
 
     async fn send_once(
@@ -213,7 +216,10 @@ impl Bucket {
         if status.is_success() {
             return Ok(Answer { headers, body: body.into() });
         }
-        Err(self.refused(method.clone(), key, status, &body))
+        let retry_after = headers.get(header::RETRY_AFTER).and_then(|text| text.to_str().ok());
+        let retry_after =
+            retry_after.and_then(|text| verdict::retry_after(text, SystemTime::now()));
+        Err(self.refused(method.clone(), key, status, &body, retry_after))
     }
 
     /// The error that an answer is.
@@ -223,9 +229,10 @@ impl Bucket {
         key: &str,
         status: StatusCode,
         body: &[u8],
+        retry_after: Option<Duration>,
     ) -> S3Error {
-        let (key, bucket) = (key.to_owned(), self.name().to_owned());
-        S3Error::Refused { method, key, bucket, status, code: s3_error::code(body) }
+        let (key, bucket, code) = (key.to_owned(), self.name().to_owned(), s3_error::code(body));
+        S3Error::Refused { method, key, bucket, status, code, retry_after }
     }
 }
 
@@ -250,22 +257,4 @@ fn found(answer: Result<Answer, S3Error>) -> Result<Option<Answer>, S3Error> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_worth_another_try_is_known() {
-        for (status, transient) in
-            [(400, false), (403, false), (404, false), (408, true), (429, true), (503, true)]
-        {
-            let error = S3Error::Refused {
-                method: Method::PUT,
-                key: "x.narinfo".to_owned(),
-                bucket: "cache".to_owned(),
-                status: StatusCode::from_u16(status).unwrap(),
-                code: None,
-            };
-            assert_eq!(error.is_transient(), transient, "{status}");
-        }
-    }
-}
+mod tests;
