@@ -35,7 +35,7 @@ make_folder() {
     room=$(room_in /tmp)
     [ "$1" -le "$room" ] || die "$2 may take $1 MB, and /tmp has room for $room MB"
   fi
-  if on_tmpfs $parent; then kind="tmpfs"; else kind="on disk: /dev/shm has no room for it"; fi
+  if on_tmpfs $parent; then kind=tmpfs; else kind="on disk: not enough room in /dev/shm"; fi
   made=$(mktemp -d $parent/niks3-bench.XXXXXX)
   # PostgreSQL refuses to run as root, so its user has to get at its folder.
   chmod 755 "$made"
@@ -64,12 +64,24 @@ await() {
       cat "$2" >&2
       die "niks3-server ended while it started; what it said is above"
     fi
-    url=$(grep -oE -m1 -- "$3[0-9.]+:[0-9]+" "$2" | grep -oE '[0-9.]+:[0-9]+$') && url=http://$url &&
+    url=$(grep -oE -m1 -- "$3[0-9.]+:[0-9]+" "$2" 2>/dev/null | grep -oE '[0-9.]+:[0-9]+$') &&
+      url=http://$url &&
       curl -fsS -m 5 -o /dev/null "$url/health" 2>/dev/null && return
     sleep 0.1
   done
   cat "$2" >&2
   die "niks3-server was not ready after a minute; what it said is above"
+}
+
+# SeaweedFS answers before it has its bucket, and makes room for one when the first object comes.
+await_bucket() {
+  local deadline=$((SECONDS + 60))
+  until curl -fsS -m 5 --aws-sigv4 "aws:amz:$region:s3" --user "$access_key:$secret_key" \
+    --header 'x-amz-content-sha256: UNSIGNED-PAYLOAD' --request PUT --data probe \
+    "$endpoint/$bucket/probe" >/dev/null 2>"$folder/err"; do
+    [ $SECONDS -lt $deadline ] || die "SeaweedFS had no bucket after a minute: $(cat "$folder/err")"
+    sleep 0.2
+  done
 }
 
 # Starts PostgreSQL and S3, both empty.
@@ -91,6 +103,7 @@ start_services() {
     endpoint=$(setting S3_ENDPOINT) bucket=$(setting S3_BUCKET) region=$(setting S3_REGION)
     access_key=$(setting AWS_ACCESS_KEY_ID) secret_key=$(setting AWS_SECRET_ACCESS_KEY)
     seaweed=$(setting S3_PID)
+    await_bucket
   else
     endpoint=$(grep -oE -m1 -- '--from http://[0-9.:]+' "$folder/dev.log")
     endpoint=${endpoint#* } bucket=niks3 region=us-east-1
