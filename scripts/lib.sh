@@ -1,4 +1,4 @@
-# Sourced by scripts/demo, scripts/test and .ci/run: what this machine has, what it lacks, and how
+# Sourced by scripts/demo, scripts/test, scripts/bench and .ci/run: what this machine has, what it lacks, and how
 # to get it. Callers have `set -euo pipefail` and are in the repository's root folder.
 # shellcheck shell=bash
 
@@ -60,6 +60,8 @@ is_there() {
     nix) has nix && has nix-build && has nix-store ;;
     ca-certificates) has_ca_certificates ;;
     pip) python3 -m pip --version >/dev/null 2>&1 ;;
+    # GNU time; the shell has a keyword of that name.
+    time) [ -n "$(type -P time)" ] ;;
     *) has "$1" ;;
   esac
 }
@@ -131,17 +133,37 @@ nix_on_path() {
 # `2.34.8`
 nix_version() { "$1/nix" --version | sed 's/.* //'; }
 
-# The three Nix that the tests are for, where ../shared has their installer: colon-separated.
-# Takes half a minute once, and no time when they are there.
-install_three_nix() {
-  local suite place folders=()
+# Installs the Nix of a Debian suite, where ../shared has the installer, and prints its folder of
+# programs. Takes ten seconds once, and no time when it is there.
+install_nix() {
+  local place
   if [ "$(id -u)" = 0 ]; then place=/opt; else place=${XDG_CACHE_HOME:-$HOME/.cache}/niks3; fi
+  # A command substitution, as our callers have it, goes on after a failure unless told not to.
+  ../shared/nix/install-nix "$1" "$place/nix-$1" >&2 || return 1
+  printf '%s\n' "$place/nix-$1/bin"
+}
+
+# The three Nix that the tests are for: colon-separated.
+install_three_nix() {
+  local suite folder folders=()
   for suite in bookworm trixie sid; do
-    # A command substitution, as our callers have it, goes on after a failure unless told not to.
-    ../shared/nix/install-nix "$suite" "$place/nix-$suite" >&2 || return 1
-    folders+=("$place/nix-$suite/bin")
+    folder=$(install_nix "$suite") || return 1
+    folders+=("$folder")
   done
   (IFS=: && printf '%s' "${folders[*]}")
+}
+
+# A port for SeaweedFS: its four, and those 10,000 above, are free.
+free_seaweed_port() {
+  local port offset
+  for port in 19333 19433 19533 19633 19733; do
+    for offset in 0 1 2 3 10000 10001 10002 10003; do
+      ! (: <"/dev/tcp/127.0.0.1/$((port + offset))") 2>/dev/null || continue 2
+    done
+    echo $port
+    return
+  done
+  die "no ports are free for SeaweedFS"
 }
 
 target_dir() {
