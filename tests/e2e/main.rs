@@ -13,6 +13,7 @@ mod cli;
 mod hostile;
 mod kill;
 mod parity;
+mod proxies;
 mod races;
 mod reads;
 mod refused;

@@ -3,6 +3,7 @@
 mod bucket;
 mod nix;
 mod parts;
+mod s3_proxy;
 mod server;
 mod trees;
 
@@ -13,7 +14,8 @@ use tokio::process::Command;
 
 pub use bucket::{Bucket, fields};
 pub use nix::{Nix, NixStore, fixture, shared_store};
-pub use parts::{TOKEN, connect, create_database, embedded_s3, http};
+pub use parts::{TOKEN, connect, create_database, embedded_s3, http, parts};
+pub use s3_proxy::{Fault, S3Proxy, each, first, first_try};
 pub use server::{SIGNING_KEY, Server, ServerOptions, arguments, program, signal};
 pub use trees::assert_same_tree;
 
@@ -29,6 +31,14 @@ pub struct TestCache {
 impl TestCache {
     pub async fn start() -> Self {
         Self::start_with(ServerOptions::default()).await
+    }
+
+    /// With a proxy between S3 and both client and server.
+    pub async fn behind_s3_proxy() -> (Self, S3Proxy) {
+        let proxy = S3Proxy::start().await;
+        let s3_endpoint = Some(proxy.endpoint());
+        let options = ServerOptions { s3_endpoint, ..ServerOptions::default() };
+        (Self::start_with(options).await, proxy)
     }
 
     pub async fn start_with(options: ServerOptions) -> Self {
