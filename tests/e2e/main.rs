@@ -10,6 +10,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod cli;
+mod faults;
 mod faults_database;
 mod hostile;
 mod kill;

@@ -5,8 +5,12 @@ use std::time::{Duration, Instant};
 use md5::{Digest as _, Md5};
 use niks3_core::hash::BodyMd5;
 use rusty_s3::{Credentials, S3Action as _, UrlStyle};
+use tokio_postgres::NoTls;
 
-use crate::support::{Bucket, Fault, S3Proxy, each, first, first_try, http, parts};
+use crate::support::{
+    Bucket, Fate, Fault, PgProxy, S3Proxy, connect, create_database, each, first, first_try, http,
+    parts,
+};
 
 /// A bucket, and the proxy before it.
 struct Line {
@@ -149,4 +153,26 @@ async fn what_is_late_or_slow_takes_its_time() {
     let (a, b) = tokio::join!(line.get("key"), line.get("key"));
     assert!(a.unwrap() == b.unwrap());
     assert_eq!(line.proxy.most_in_flight(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_is_lost_or_done_and_nobody_hears_of_it() {
+    let (database, proxy) = (create_database().await, PgProxy::start().await);
+    let look = connect(&database).await;
+    for (fate, tables) in [(Fate::Lost, 0_i64), (Fate::Committed, 1)] {
+        let url = proxy.database_url().replace("DATABASE", &database);
+        let (mut client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client.transaction().await.unwrap().commit().await.unwrap();
+        proxy.cut_commit(2, fate);
+        client.transaction().await.unwrap().commit().await.unwrap();
+        assert!(!proxy.has_cut_commit());
+        let tx = client.transaction().await.unwrap();
+        tx.batch_execute("CREATE TABLE committed ()").await.unwrap();
+        assert!(tx.commit().await.unwrap_err().is_closed(), "{fate:?}");
+        assert!(proxy.has_cut_commit());
+        let count = "SELECT count(*) FROM pg_tables WHERE tablename = 'committed'";
+        assert_eq!(look.query_one(count, &[]).await.unwrap().get::<_, i64>(0), tables, "{fate:?}");
+    }
+    assert_eq!(proxy.commits(), 6);
 }

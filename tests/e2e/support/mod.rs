@@ -17,7 +17,7 @@ pub use bucket::{Bucket, fields};
 pub use nix::{Nix, NixStore, fixture, shared_store};
 pub use parts::{TOKEN, connect, create_database, embedded_s3, http, parts};
 pub use pg_proxy::{Fate, PgProxy};
-pub use s3_proxy::{Fault, S3Proxy, each, first, first_try};
+pub use s3_proxy::{Fault, S3Proxy, Seen, each, first, first_try};
 pub use server::{SIGNING_KEY, Server, ServerOptions, arguments, program, signal};
 pub use trees::assert_same_tree;
 

@@ -130,20 +130,33 @@ impl S3Proxy {
     }
 }
 
-/// Counts a request for as long as it is under way.
-struct InFlight<'a>(&'a Shared);
+/// A request under way, counted and then logged.
+struct UnderWay<'a> {
+    shared: &'a Shared,
+    record: Record,
+    ended: bool,
+}
 
-impl<'a> InFlight<'a> {
-    fn new(shared: &'a Shared) -> Self {
+impl<'a> UnderWay<'a> {
+    fn new(shared: &'a Shared, seen: Seen) -> Self {
         let now = shared.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
         shared.most_in_flight.fetch_max(now, Ordering::Relaxed);
-        Self(shared)
+        Self { shared, record: Record { seen, s3: None, answered: None }, ended: false }
+    }
+
+    /// To be called before the sender can know that its request is done: else its next one comes
+    /// while this one still counts, and whoever looks into the log misses it.
+    fn end(&mut self) {
+        if !std::mem::replace(&mut self.ended, true) {
+            self.shared.log.lock().unwrap().push(self.record.clone());
+            self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
-impl Drop for InFlight<'_> {
+impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.end();
     }
 }
 
@@ -152,14 +165,10 @@ async fn serve(shared: &Shared, stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut sender = tokio::io::BufReader::new(stream);
     while let Some(head) = head::read(&mut sender).await? {
-        let seen = shared.see(&head);
-        let _in_flight = InFlight::new(shared);
+        let mut request = UnderWay::new(shared, shared.see(&head));
         let rule = Arc::clone(&shared.rule.lock().unwrap());
-        let fault = rule(&seen);
-        let mut record = Record { seen, s3: None, answered: None };
-        let carried = exchange::carry(&shared.s3, &mut sender, &head, fault, &mut record).await;
-        shared.log.lock().unwrap().push(record);
-        if !carried? {
+        let fault = rule(&request.record.seen);
+        if !exchange::carry(&shared.s3, &mut sender, &head, fault, &mut request).await? {
             break;
         }
     }

@@ -3,13 +3,13 @@
 use std::{io, time::Duration};
 
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader, copy_buf, sink},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, copy_buf, sink},
     net::TcpStream,
     time::sleep,
 };
 
 use super::{
-    Fault, Record,
+    Fault, UnderWay,
     head::{self, Head},
 };
 
@@ -28,7 +28,7 @@ pub async fn carry(
     sender: &mut BufReader<TcpStream>,
     head: &Head,
     fault: Fault,
-    record: &mut Record,
+    request: &mut UnderWay<'_>,
 ) -> io::Result<bool> {
     assert!(head.header("transfer-encoding").is_none(), "S3 takes no chunked body: {head:?}");
     let fault = match fault {
@@ -42,11 +42,11 @@ pub async fn carry(
         Fault::Reset => return reset(sender),
         Fault::Answer { status, code, retry_after } => (status, code, retry_after),
         Fault::ErrorIn200 { code } => (200, code, None),
-        fault => return forward(s3, sender, head, &fault, record).await,
+        fault => return forward(s3, sender, head, &fault, request).await,
     };
-    let mut body = (&mut *sender).take(record.seen.bytes);
+    let mut body = (&mut *sender).take(request.record.seen.bytes);
     copy_buf(&mut body, &mut sink()).await?;
-    answer(sender, record, status, code, retry_after).await
+    answer(sender, request, status, code, retry_after).await
 }
 
 async fn forward(
@@ -54,7 +54,7 @@ async fn forward(
     sender: &mut BufReader<TcpStream>,
     head: &Head,
     fault: &Fault,
-    record: &mut Record,
+    request: &mut UnderWay<'_>,
 ) -> io::Result<bool> {
     let mut s3 = TcpStream::connect(s3).await?;
     s3.set_nodelay(true)?;
@@ -62,14 +62,14 @@ async fn forward(
     // S3 then ends its answer with the connection, whatever its length is told with.
     head.set("connection", Some("close"));
     s3.write_all(&head.bytes()).await?;
-    let whole = send_body(sender, &mut s3, record.seen.bytes, fault).await?;
+    let whole = send_body(sender, &mut s3, request.record.seen.bytes, fault).await?;
     if *fault == Fault::ResetInBody {
         s3.set_zero_linger()?;
         return reset(sender);
     }
     let mut s3 = BufReader::new(s3);
     let Some(head) = head::read(&mut s3).await? else { return reset(sender) };
-    record.s3 = Some(head.status());
+    request.record.s3 = Some(head.status());
     match *fault {
         Fault::LoseAnswer => {
             // What was asked is done when all of the answer is here.
@@ -78,10 +78,10 @@ async fn forward(
         }
         Fault::AnswerAfter { status, code } => {
             copy_buf(&mut s3, &mut sink()).await?;
-            answer(sender, record, status, code, None).await
+            answer(sender, request, status, code, None).await
         }
-        Fault::TruncateAnswer => truncate(sender, s3, head, record).await,
-        _ => pass_back(sender, s3, head, whole, record).await,
+        Fault::TruncateAnswer => truncate(sender, s3, head, request).await,
+        _ => pass_back(sender, s3, head, whole, request).await,
     }
 }
 
@@ -91,14 +91,24 @@ async fn pass_back(
     mut s3: BufReader<TcpStream>,
     mut head: Head,
     whole: bool,
-    record: &mut Record,
+    request: &mut UnderWay<'_>,
 ) -> io::Result<bool> {
     let has_length = head.header("content-length").or(head.header("transfer-encoding")).is_some();
-    let again = whole && (has_length || has_no_body(&head, record));
+    let again = whole && (has_length || has_no_body(&head, request));
     head.set("connection", (!again).then_some("close"));
-    record.answered = Some(head.status());
-    sender.write_all(&head.bytes()).await?;
-    copy_buf(&mut s3, sender).await?;
+    request.record.answered = Some(head.status());
+    // The last bytes stay here until the request has ended.
+    let mut last = head.bytes();
+    loop {
+        let chunk = s3.fill_buf().await?.to_vec();
+        if chunk.is_empty() {
+            break;
+        }
+        s3.consume(chunk.len());
+        sender.write_all(&std::mem::replace(&mut last, chunk)).await?;
+    }
+    request.end();
+    sender.write_all(&last).await?;
     sender.flush().await?;
     Ok(again)
 }
@@ -108,15 +118,16 @@ async fn truncate(
     sender: &mut BufReader<TcpStream>,
     mut s3: BufReader<TcpStream>,
     mut head: Head,
-    record: &mut Record,
+    request: &mut UnderWay<'_>,
 ) -> io::Result<bool> {
     let mut body = Vec::new();
     s3.read_to_end(&mut body).await?;
     head.set("connection", None);
-    if body.is_empty() && !has_no_body(&head, record) {
+    if body.is_empty() && !has_no_body(&head, request) {
         head.set("content-length", Some(&PROMISED.to_string()));
     }
-    record.answered = Some(head.status());
+    request.record.answered = Some(head.status());
+    request.end();
     sender.write_all(&head.bytes()).await?;
     sender.write_all(&body[..body.len() / 2]).await?;
     sender.flush().await?;
@@ -124,8 +135,8 @@ async fn truncate(
 }
 
 /// Whether an answer has no body, whatever its head says of a length.
-fn has_no_body(head: &Head, record: &Record) -> bool {
-    record.seen.method == "HEAD" || [204, 304].contains(&head.status())
+fn has_no_body(head: &Head, request: &UnderWay<'_>) -> bool {
+    request.record.seen.method == "HEAD" || [204, 304].contains(&head.status())
 }
 
 /// Passes a body of `bytes` on. Answers whether all of it was: S3 may refuse before the end.
@@ -169,7 +180,7 @@ async fn send_body(
 /// An answer of the proxy's own, as S3 words it.
 async fn answer(
     sender: &mut BufReader<TcpStream>,
-    record: &mut Record,
+    request: &mut UnderWay<'_>,
     status: u16,
     code: &str,
     retry_after: Option<u32>,
@@ -185,9 +196,10 @@ async fn answer(
         retry_after.unwrap_or_default(),
         xml.len()
     );
-    record.answered = Some(status);
+    request.record.answered = Some(status);
+    request.end();
     sender.write_all(head.as_bytes()).await?;
-    if record.seen.method != "HEAD" {
+    if request.record.seen.method != "HEAD" {
         sender.write_all(xml.as_bytes()).await?;
     }
     sender.flush().await?;
