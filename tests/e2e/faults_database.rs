@@ -10,7 +10,7 @@ use crate::support::{
 };
 
 /// Caches under test at once: most of the time they wait.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 8;
 
 /// What a small push has for certain: plan 2, urls 1, stored 2, commit 3, letting go 2.
 const LEAST_COMMITS: usize = 10;
@@ -64,7 +64,7 @@ async fn connections_that_break_at_any_moment_leave_a_cache_that_readers_can_use
     let mut random = Random::new("database cuts");
     let (store, roots) = shared_store().await;
     let cases: Vec<Vec<u64>> =
-        (0..rounds(8)).map(|_| (0..5).map(|_| random.below(LONGEST_PAUSE_MS)).collect()).collect();
+        (0..rounds(6)).map(|_| (0..5).map(|_| random.below(LONGEST_PAUSE_MS)).collect()).collect();
     stream::iter(cases)
         .for_each_concurrent(AT_ONCE, async |pauses| {
             let (cache, proxy) = start().await;
