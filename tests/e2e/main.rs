@@ -10,9 +10,12 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod cli;
+mod faults;
+mod faults_database;
 mod hostile;
 mod kill;
 mod parity;
+mod proxies;
 mod races;
 mod reads;
 mod refused;

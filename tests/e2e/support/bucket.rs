@@ -126,6 +126,17 @@ impl Bucket {
         assert!(response.status().is_success(), "{response:?}");
     }
 
+    /// A narinfo that a reader meets can be realised at this moment: its NAR and the narinfos of
+    /// its references are there.
+    pub async fn assert_met(&self, key: &str) {
+        let narinfo = self.narinfo(key).await;
+        let references = narinfo["References"].split_whitespace();
+        let needed = references.map(|reference| format!("{}.narinfo", &reference[..32]));
+        for needed in needed.chain([narinfo["URL"].clone()]) {
+            assert!(self.raw(&needed).await.is_some(), "{key} can be read, {needed} cannot");
+        }
+    }
+
     /// See [`super::TestCache::assert_consistent`].
     pub async fn assert_consistent(&self) {
         let keys = self.keys().await;

@@ -3,6 +3,8 @@
 mod bucket;
 mod nix;
 mod parts;
+mod pg_proxy;
+mod s3_proxy;
 mod server;
 mod trees;
 
@@ -13,7 +15,9 @@ use tokio::process::Command;
 
 pub use bucket::{Bucket, fields};
 pub use nix::{Nix, NixStore, fixture, shared_store};
-pub use parts::{TOKEN, connect, create_database, embedded_s3, http};
+pub use parts::{TOKEN, connect, create_database, embedded_s3, http, parts};
+pub use pg_proxy::{Fate, PgProxy};
+pub use s3_proxy::{Fault, S3Proxy, Seen, each, first, first_try};
 pub use server::{SIGNING_KEY, Server, ServerOptions, arguments, program, signal};
 pub use trees::assert_same_tree;
 
@@ -29,6 +33,14 @@ pub struct TestCache {
 impl TestCache {
     pub async fn start() -> Self {
         Self::start_with(ServerOptions::default()).await
+    }
+
+    /// With a proxy between S3 and both client and server.
+    pub async fn behind_s3_proxy() -> (Self, S3Proxy) {
+        let proxy = S3Proxy::start().await;
+        let s3_endpoint = Some(proxy.endpoint());
+        let options = ServerOptions { s3_endpoint, ..ServerOptions::default() };
+        (Self::start_with(options).await, proxy)
     }
 
     pub async fn start_with(options: ServerOptions) -> Self {
@@ -90,6 +102,33 @@ impl TestCache {
             let key: String = row.get(0);
             assert!(there.contains(&key), "{key} is stored says the database, and is not there");
         }
+    }
+
+    /// Real Nix realises every narinfo of the bucket into an empty store, signatures required.
+    pub async fn assert_realisable(&self) {
+        let mut paths = Vec::new();
+        for key in self.bucket.keys_ending(".narinfo").await {
+            paths.push(self.bucket.narinfo(&key).await["StorePath"].clone());
+        }
+        if !paths.is_empty() {
+            let reader = NixStore::new(Nix::any());
+            reader.substitute(self.bucket.reader(), &paths).await.ok();
+        }
+    }
+
+    /// A push completes, whatever happened before; then all is there, and a further one has
+    /// nothing to send.
+    pub async fn assert_complete(&self, store: &NixStore, roots: &[String]) {
+        self.push(store, roots).await.ok();
+        self.assert_consistent().await;
+        self.assert_realisable().await;
+        let narinfos = self.bucket.keys_ending(".narinfo").await;
+        for path in store.closure(roots).await {
+            let narinfo = format!("{}.narinfo", &path["/nix/store/".len()..][..32]);
+            assert!(narinfos.contains(&narinfo), "no {narinfo} of {path}");
+        }
+        let again = self.push(store, roots).await.ok();
+        assert!(again.stderr.contains("nothing to send"), "{}", again.stderr);
     }
 }
 

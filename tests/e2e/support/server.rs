@@ -20,13 +20,17 @@ pub const PUBLIC_KEY: &str = "binary-cache-test-1:sIYFux311eO23+pQ9IggAnWpyzTwov
 /// How a test's server differs from the default.
 #[derive(Clone, Debug, Default)]
 pub struct ServerOptions {
+    /// Another S3 endpoint than that of this run, such as a proxy before it.
+    pub s3_endpoint: Option<String>,
+    /// Another way to the database, which is called `DATABASE` in it.
+    pub database_url: Option<String>,
     /// Further flags.
     pub args: Vec<String>,
 }
 
 impl ServerOptions {
     pub fn args(args: &[&str]) -> Self {
-        Self { args: args.iter().map(ToString::to_string).collect() }
+        Self { args: args.iter().map(ToString::to_string).collect(), ..Self::default() }
     }
 }
 
@@ -40,8 +44,7 @@ pub struct Server {
 
 impl Server {
     pub async fn start(dir: &Path, database: &str, bucket: &str, options: ServerOptions) -> Self {
-        let mut command = arguments(dir, database, bucket);
-        command.extend(options.args);
+        let command = arguments_with(dir, database, bucket, &options);
         Self::spawn(dir, command, "127.0.0.1:0").await
     }
 
@@ -124,15 +127,29 @@ pub fn program() -> Command {
 
 /// The flags that every test server has, but for its address.
 pub fn arguments(dir: &Path, database: &str, bucket: &str) -> Vec<String> {
+    arguments_with(dir, database, bucket, &ServerOptions::default())
+}
+
+fn arguments_with(
+    dir: &Path,
+    database: &str,
+    bucket: &str,
+    options: &ServerOptions,
+) -> Vec<String> {
     let s3 = &parts().s3;
+    let database_url = match &options.database_url {
+        Some(url) => url.replace("DATABASE", database),
+        None => database_url(database),
+    };
+    let s3_endpoint = options.s3_endpoint.as_ref().unwrap_or(&s3.endpoint);
     let file = |name: &str, text: &str| {
         let path = dir.join(name);
         std::fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
     };
     [
-        ("--db", database_url(database)),
-        ("--s3-endpoint", s3.endpoint.clone()),
+        ("--db", database_url),
+        ("--s3-endpoint", s3_endpoint.clone()),
         ("--s3-region", s3.region.clone()),
         ("--s3-bucket", bucket.to_owned()),
         ("--s3-access-key", s3.access_key.clone()),
@@ -142,5 +159,6 @@ pub fn arguments(dir: &Path, database: &str, bucket: &str) -> Vec<String> {
     ]
     .into_iter()
     .flat_map(|(flag, value)| [flag.to_owned(), value])
+    .chain(options.args.iter().cloned())
     .collect()
 }
