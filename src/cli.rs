@@ -27,11 +27,59 @@ const ALL: Flag = Flag::switch("all", "push every valid path of the store");
 const DERIVATION: Flag =
     Flag::switch("derivation", "push the derivations of what is named, not their outputs");
 
+const EXCLUDE: Flag = Flag::value(
+    "exclude",
+    "GLOB",
+    "leave out roots whose name, without the hash, matches; repeatable",
+)
+.repeatable();
+const MAX_NAR_SIZE: Flag =
+    Flag::value("max-nar-size", "SIZE", "leave out roots whose NAR is larger");
+const DRY_RUN: Flag = Flag::switch("dry-run", "say what would be sent, and change nothing");
+const VERIFY: Flag = Flag::switch(
+    "verify-s3-integrity",
+    "look first whether the bucket has all that the server believes, and send again what it has not",
+);
+const UPLOADS: Flag =
+    Flag::value("max-concurrent-uploads", "N", "requests to S3 at once").default("30");
+const BUFFERED: Flag =
+    Flag::value("max-buffered", "SIZE", "memory for NARs on their way").default("256MiB");
+const LEVEL: Flag =
+    Flag::value("compression-level", "N", "of zstd, 1 (fast) to 19 (small)").default("3");
+const THRESHOLD: Flag =
+    Flag::value("multipart-threshold", "SIZE", "send larger NARs in parts").default("100MB");
+const JSON: Flag = Flag::switch("json", "events on standard output, one JSON object a line");
+const QUIET: Flag = Flag::switch("quiet", "say nothing but errors").short('q');
+const VERBOSE: Flag = Flag::switch("verbose", "say a line for each NAR").short('v');
+
 /// The flags of `niks3 push`.
-pub const PUSH_FLAGS: &[Flag] = &[SERVER_URL, TOKEN, STORE, STDIN, ALL, DERIVATION];
+pub const PUSH_FLAGS: &[Flag] = &with_common(SERVER_URL);
 
 /// The flags of `niks3 copy`.
-pub const COPY_FLAGS: &[Flag] = &[TO, TOKEN, STORE, STDIN, ALL, DERIVATION];
+pub const COPY_FLAGS: &[Flag] = &with_common(TO);
+
+/// What both have, after where to push to.
+const fn with_common(to: Flag) -> [Flag; 17] {
+    [
+        to,
+        TOKEN,
+        STORE,
+        STDIN,
+        ALL,
+        DERIVATION,
+        EXCLUDE,
+        MAX_NAR_SIZE,
+        DRY_RUN,
+        VERIFY,
+        UPLOADS,
+        BUFFERED,
+        LEVEL,
+        THRESHOLD,
+        JSON,
+        QUIET,
+        VERBOSE,
+    ]
+}
 
 /// What `nix copy` knows and a push cannot do, with what to do instead.
 const NOT_HERE: &[(&str, &str)] = &[

@@ -1,14 +1,26 @@
 //! Flags, environment and files become one checked [`PushConfig`].
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    ffi::OsString, fmt, num::NonZeroUsize, ops::RangeInclusive, path::PathBuf, str::FromStr,
+};
 
-use niks3_core::flags::{FlagError, Flags};
+use bytesize::ByteSize;
+use glob::Pattern;
+use niks3_core::{
+    flags::{FlagError, Flags},
+    parts::MIN_PART_BYTES,
+};
 use url::Url;
 
 use crate::{
     api::TokenSources,
     nix::{StoreSettings, Want},
+    pack::compressor_bytes,
+    push::{PushOptions, Style, select::LeaveOut},
 };
+
+/// Requests to S3 at once, whatever is asked for: each takes a connection.
+const MAX_UPLOADS: NonZeroUsize = NonZeroUsize::new(1000).unwrap();
 
 /// What `copy` and `push` need to know.
 #[derive(Clone, Debug)]
@@ -27,6 +39,14 @@ pub struct PushConfig {
     pub all: bool,
     /// `--derivation`
     pub want: Want,
+    /// `--exclude`, `--max-nar-size`
+    pub leave_out: LeaveOut,
+    /// `--max-concurrent-uploads`
+    pub uploads: NonZeroUsize,
+    /// `--json`, `--quiet`, `--verbose`
+    pub style: Style,
+    /// How the push is done.
+    pub options: PushOptions,
 }
 
 impl PushConfig {
@@ -59,6 +79,15 @@ impl PushConfig {
             stdin: flags.switch("stdin")?,
             all: flags.switch("all")?,
             want: if derivation { Want::Derivation } else { Want::Outputs },
+            leave_out: LeaveOut {
+                names: patterns(flags)?,
+                larger_than: flags.parsed("max-nar-size", size)?,
+            },
+            uploads: flags.required("max-concurrent-uploads", |text| {
+                number(text, NonZeroUsize::MIN..=MAX_UPLOADS)
+            })?,
+            style: style(flags)?,
+            options: options(flags)?,
         };
         if config.all && (config.stdin || !config.installables.is_empty()) {
             return Err(flags.invalid("all", "it takes no paths, and no --stdin"));
@@ -70,6 +99,59 @@ impl PushConfig {
         }
         Ok(config)
     }
+}
+
+fn patterns(flags: &Flags) -> Result<Vec<Pattern>, FlagError> {
+    let pattern = |glob: &OsString| {
+        let glob = glob.to_string_lossy();
+        Pattern::new(&glob).map_err(|error| flags.invalid("exclude", format!("{glob:?}: {error}")))
+    };
+    flags.all("exclude").iter().map(pattern).collect()
+}
+
+fn style(flags: &Flags) -> Result<Style, FlagError> {
+    let (json, quiet) = (flags.switch("json")?, flags.switch("quiet")?);
+    match (json, quiet, flags.switch("verbose")?) {
+        (false, false, false) => Ok(Style::Normal),
+        (true, false, false) => Ok(Style::Json),
+        (false, true, false) => Ok(Style::Quiet),
+        (false, false, true) => Ok(Style::Verbose),
+        _ => Err(FlagError::Parse("one of --json, --quiet and --verbose is enough".to_owned())),
+    }
+}
+
+fn options(flags: &Flags) -> Result<PushOptions, FlagError> {
+    let options = PushOptions {
+        level: flags.required("compression-level", |text| number(text, 1..=19))?,
+        buffered: flags.required("max-buffered", size)?,
+        multipart_threshold: flags.required("multipart-threshold", size)?,
+        dry_run: flags.switch("dry-run")?,
+        verify_s3: flags.switch("verify-s3-integrity")?,
+    };
+    // One compressor, the part that it fills and one that is on its way.
+    let least = compressor_bytes(options.level, 1) + 2 * MIN_PART_BYTES;
+    if options.buffered < least {
+        let (level, least) = (options.level, least.div_ceil(1024 * 1024));
+        let why = format!("compression level {level} needs {least} MiB at the least");
+        return Err(flags.invalid("max-buffered", why));
+    }
+    Ok(options)
+}
+
+fn number<T: FromStr + PartialOrd + fmt::Display>(
+    text: &str,
+    range: RangeInclusive<T>,
+) -> Result<T, String> {
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    let (from, to) = (range.start(), range.end());
+    number.ok_or_else(|| format!("{text:?} is not a number from {from} to {to}"))
+}
+
+/// `100MB`, `256MiB`, `1.5G`; without a unit, bytes.
+fn size(text: &str) -> Result<u64, String> {
+    let size: Result<ByteSize, _> = text.parse();
+    size.map(|size| size.as_u64())
+        .map_err(|_| format!("{text:?} is not a size such as 100MB or 1GiB"))
 }
 
 /// People who know `nix copy` give the bucket here.

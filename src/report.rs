@@ -34,6 +34,21 @@ pub fn show(error: &CommandError) -> ExitCode {
     ExitCode::from(exit_code(error))
 }
 
+/// Prints the same as a JSON event on standard output.
+pub fn event(error: &CommandError) {
+    let causes = causes(error);
+    println!(
+        "{}",
+        serde_json::json!({
+            "event": "error",
+            "message": causes.first(),
+            "causes": causes.get(1..),
+            "hint": hint(error),
+            "exit_code": exit_code(error),
+        })
+    );
+}
+
 /// Prints which flag is wrong.
 #[must_use]
 pub fn show_usage(error: &FlagError) -> ExitCode {
@@ -73,7 +88,7 @@ fn push_hint(error: &PushError) -> Option<String> {
         PushError::Interrupted => {
             Some("push again to complete it: what was sent is not sent twice".to_owned())
         }
-        PushError::Task(_) => None,
+        PushError::Task(_) | PushError::TooLarge { .. } => None,
     }
 }
 
@@ -92,15 +107,19 @@ fn exit_code(error: &CommandError) -> u8 {
             PushError::Lost { .. } | PushError::Stuck { .. } => code::UNREACHABLE,
             PushError::Interrupted => code::INTERRUPTED,
             PushError::Task(_) => code::FAILED,
+            PushError::TooLarge { .. } => code::STORE,
         },
     }
 }
 
 fn send_code(error: &SendError) -> u8 {
     match error {
-        SendError::Refused { .. } if !error.is_transient() => code::REFUSED,
-        SendError::Refused { .. } | SendError::Unreachable(_) => code::UNREACHABLE,
-        SendError::Read(_) | SendError::NoUrl => code::FAILED,
+        SendError::Refused { .. } if error.verdict() == Verdict::Final => code::REFUSED,
+        SendError::Refused { .. } | SendError::Unreachable(_) | SendError::Stalled => {
+            code::UNREACHABLE
+        }
+        SendError::NoETag => code::REFUSED,
+        SendError::NoUrl => code::FAILED,
     }
 }
 

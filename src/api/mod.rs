@@ -4,7 +4,7 @@ pub mod retry;
 mod token;
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -13,7 +13,7 @@ use niks3_core::{
     verdict::Verdict,
     wire::{
         CommitProgress, ErrorBody, PlanRequest, PlanResponse, StoredRequest, StoredResponse,
-        UploadId, UrlsRequest, UrlsResponse,
+        UploadId, UrlsRequest, UrlsResponse, VerifyRequest, VerifyResponse,
     },
 };
 use reqwest::{Client, Method, Response, StatusCode, header};
@@ -48,6 +48,7 @@ pub struct Api {
     http: Client,
     /// Whether it has answered before: then it is worth waiting for it.
     reached: AtomicBool,
+    calls: AtomicU64,
 }
 
 /// How far a commit is.
@@ -166,7 +167,7 @@ impl Api {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(ApiError::Setup)?;
-        Ok(Self { base, token, http, reached: AtomicBool::new(false) })
+        Ok(Self { base, token, http, reached: AtomicBool::new(false), calls: AtomicU64::new(0) })
     }
 
     /// What of this closure is missing? See [`PlanResponse`].
@@ -214,6 +215,20 @@ impl Api {
         self.decode(&answer).map(Commit::Going)
     }
 
+    /// Has the server look in the bucket for what its database says is there.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses.
+    pub async fn verify(&self, what: &VerifyRequest) -> Result<VerifyResponse, ApiError> {
+        self.json(&["verify"], what).await
+    }
+
+    /// Calls that were made, every try counted.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
     /// Gives an upload up. Tried once.
     ///
     /// # Errors
@@ -252,6 +267,7 @@ impl Api {
     }
 
     fn request(&self, method: Method, path: &[&str]) -> reqwest::RequestBuilder {
+        self.calls.fetch_add(1, Ordering::Relaxed);
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(["api", "v1"]).extend(path);

@@ -1,26 +1,36 @@
-//! A store path → its NAR, hashed, compressed and hashed again, with its listing, in one pass.
+//! A store path → its NAR, hashed, compressed and hashed again, with its listing, in one pass: as one
+//! body, or as a stream of parts.
 //!
 //! All of it blocks; call it where that is fine. Memory does not follow the size of the NAR.
 
+mod error;
+mod memory;
+mod parts;
 mod tee;
 mod walk;
 
 use std::{
+    cell::Cell,
     fs::File,
-    io::{self, BufWriter, Seek as _},
-    path::{Path, PathBuf},
+    io::{self, BufWriter, Seek as _, Write},
+    path::Path,
+    rc::Rc,
     sync::atomic::AtomicBool,
 };
 
 use niks3_core::{
-    hash::{BodyMd5, FileHash, NarHash},
+    hash::{BodyChecksum, ChecksumAlgorithm, FileHash, NarHash},
     listing::Node,
     store_path::StorePath,
 };
 use tempfile::{SpooledData, SpooledTempFile};
 
-use tee::{Count, FileTee, NarTee};
+use tee::{Checksum, Count, FileTee, NarTee};
 use walk::{Contents, walk};
+
+pub use error::{Damaged, PackError};
+pub use memory::{compressor_bytes, most_workers};
+pub use parts::{PackedParts, Part, PartSink, pack_parts};
 
 /// Bytes of a compressed NAR that stay in memory. A larger one goes into a temporary file.
 pub const MAX_BODY_IN_MEMORY: usize = 8 * 1024 * 1024;
@@ -44,6 +54,8 @@ pub struct Expected {
 pub struct PackOptions {
     /// Of zstd, 1 to 19. The same contents give the same body at the same level.
     pub level: i32,
+    /// What the body, or each part, is to be checked by.
+    pub checksum: ChecksumAlgorithm,
 }
 
 /// A compressed NAR that is what Nix recorded.
@@ -55,8 +67,8 @@ pub struct Packed {
     pub bytes: u64,
     /// Its SHA-256.
     pub file_hash: FileHash,
-    /// Its MD5.
-    pub md5: BodyMd5,
+    /// What the store checks it by.
+    pub checksum: BodyChecksum,
     /// The listing of the NAR.
     pub listing: Listing,
 }
@@ -86,99 +98,6 @@ pub struct NotUtf8 {
     pub name: String,
 }
 
-/// A path whose files are not those that Nix registered.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "{path} is damaged: Nix recorded {recorded} ({recorded_bytes} bytes), its files hash to \
-     {actual} ({actual_bytes} bytes)"
-)]
-pub struct Damaged {
-    /// Which path.
-    pub path: StorePath,
-    /// The hash of the NAR in Nix's database.
-    pub recorded: NarHash,
-    /// Its size there.
-    pub recorded_bytes: u64,
-    /// The hash of the NAR as it is now.
-    pub actual: NarHash,
-    /// Its size now.
-    pub actual_bytes: u64,
-}
-
-/// Why a path was not packed.
-#[derive(Debug, thiserror::Error)]
-pub enum PackError {
-    /// The files are not those that Nix registered.
-    #[error(transparent)]
-    Damaged(Box<Damaged>),
-    /// Someone is writing to the store path.
-    #[error("{file:?} changed while it was read")]
-    Changed {
-        /// Which file.
-        file: PathBuf,
-    },
-    /// Not one of the three kinds that a NAR knows.
-    #[error("{file:?} is {kind}, which no NAR can hold")]
-    Unsupported {
-        /// Which file.
-        file: PathBuf,
-        /// What it is.
-        kind: &'static str,
-    },
-    /// The file system said no.
-    #[error("cannot {what} {file:?}")]
-    Read {
-        /// Which file.
-        file: PathBuf,
-        /// What was tried.
-        what: &'static str,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
-    /// A tree that no NAR can hold: nested too deep, for one.
-    #[error("cannot put {file:?} into a NAR")]
-    Encode {
-        /// Where.
-        file: PathBuf,
-        /// Why not.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// Compressing, or keeping what is compressed.
-    #[error("cannot keep the compressed NAR in memory or in {:?}", std::env::temp_dir())]
-    Write {
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
-    /// The caller wants it no more.
-    #[error("cancelled")]
-    Cancelled,
-}
-
-impl PackError {
-    /// What a person can do next.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Damaged(damaged) => Some(format!(
-                "`nix-store --verify-path` shows it, `nix store repair` mends it: both take the whole \
-                 path of {}",
-                damaged.path
-            )),
-            Self::Changed { .. } => {
-                Some("nothing should write to a store path: look what does".to_owned())
-            }
-            Self::Write { .. } => Some("TMPDIR names another folder for large NARs".to_owned()),
-            Self::Unsupported { .. }
-            | Self::Read { .. }
-            | Self::Encode { .. }
-            | Self::Cancelled => None,
-        }
-    }
-}
-
 /// Packs the files at `real_path`. `cancel` stops it soon, between two reads.
 ///
 /// The body depends on the contents and the level alone.
@@ -192,13 +111,37 @@ pub fn pack(
     cancel: &AtomicBool,
 ) -> Result<Packed, PackError> {
     let write = |source| PackError::Write { source };
-    let body = FileTee::new(SpooledTempFile::new(MAX_BODY_IN_MEMORY));
-    let mut zstd = zstd::Encoder::new(body, options.level).map_err(write)?;
+    let body = FileTee::new(SpooledTempFile::new(MAX_BODY_IN_MEMORY), options.checksum);
+    let zstd = zstd::Encoder::new(body, options.level).map_err(write)?;
+    let (listing, body) = compress(real_path, expected, zstd, Rc::default(), cancel)?;
+    let (body, file_hash, checksum, bytes) = body.finish();
+    Ok(Packed {
+        body: Body::new(body).map_err(write)?,
+        bytes,
+        file_hash,
+        checksum: match checksum {
+            Checksum::Md5(md5) => BodyChecksum::Md5(md5),
+            Checksum::IsTheFileHash => BodyChecksum::Sha256(file_hash),
+        },
+        listing,
+    })
+}
+
+/// Writes the NAR of `real_path` through `zstd`, and makes sure that it is what Nix recorded.
+/// `position` is how far it is.
+fn compress<W: Write>(
+    real_path: &Path,
+    expected: &Expected,
+    mut zstd: zstd::Encoder<'static, W>,
+    position: Rc<Cell<u64>>,
+    cancel: &AtomicBool,
+) -> Result<(Listing, W), PackError> {
+    let write = |source| PackError::Write { source };
     zstd.include_checksum(true).map_err(write)?;
     zstd.set_pledged_src_size(Some(expected.nar_size)).map_err(write)?;
 
     let nar = BufWriter::with_capacity(CHUNK_BYTES, NarTee::new(zstd, expected.nar_size));
-    let (listing, nar) = walk(real_path, Contents::Read, Count::new(nar), cancel)?;
+    let (listing, nar) = walk(real_path, Contents::Read, Count::with(nar, position), cancel)?;
     let nar = nar.into_inner().map_err(|error| write(error.into_error()))?;
     let (zstd, actual, actual_bytes) = nar.finish();
     let actual = NarHash::new(actual);
@@ -212,14 +155,7 @@ pub fn pack(
             actual_bytes,
         })));
     }
-    let (body, file_hash, md5, bytes) = zstd.finish().map_err(write)?.finish();
-    Ok(Packed {
-        body: Body::new(body).map_err(write)?,
-        bytes,
-        file_hash: FileHash::new(file_hash),
-        md5,
-        listing: Listing::new(listing),
-    })
+    Ok((Listing::new(listing), zstd.finish().map_err(write)?))
 }
 
 /// The listing alone, of the NAR that the files at `real_path` would make. Reads no contents.
@@ -244,6 +180,15 @@ impl Body {
 }
 
 impl Listing {
+    /// What it takes in memory.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Json(json) => json.len() as u64,
+            Self::NotUtf8(_) => 0,
+        }
+    }
+
     fn new(listing: Result<Node, NotUtf8>) -> Self {
         match listing {
             Ok(root) => Self::Json(root.to_json()),
@@ -256,12 +201,15 @@ impl Listing {
 mod tests {
     use std::{ffi::OsStr, fs, io::Read as _, os::unix::ffi::OsStrExt as _};
 
+    use niks3_core::hash::BodyMd5;
     use sha2::{Digest as _, Sha256};
 
     use super::*;
 
+    const OPTIONS: PackOptions = PackOptions { level: 3, checksum: ChecksumAlgorithm::Md5 };
+
     /// What Nix would have recorded of `path`, by nix-archive's own walk.
-    fn recorded(path: &Path) -> Expected {
+    pub(super) fn recorded(path: &Path) -> Expected {
         let nar = nix_archive::nar::hash_path(path, nix_archive::nar::CaseHack::native()).unwrap();
         Expected {
             path: "00000000000000000000000000000000-a".parse().unwrap(),
@@ -271,7 +219,7 @@ mod tests {
     }
 
     fn packed(path: &Path, expected: &Expected) -> Result<Packed, PackError> {
-        pack(path, expected, &PackOptions { level: 3 }, &AtomicBool::new(false))
+        pack(path, expected, &OPTIONS, &AtomicBool::new(false))
     }
 
     fn bytes(body: Body) -> Vec<u8> {
@@ -286,7 +234,7 @@ mod tests {
     }
 
     /// Bytes that do not compress, the same ones each time.
-    fn noise(bytes: usize) -> Vec<u8> {
+    pub(super) fn noise(bytes: usize) -> Vec<u8> {
         let blocks = (0..bytes.div_ceil(32) as u64).map(|n| Sha256::digest(n.to_le_bytes()));
         let mut noise: Vec<u8> = blocks.flatten().collect();
         noise.truncate(bytes);
@@ -302,14 +250,15 @@ mod tests {
         let first = packed(folder.path(), &expected).unwrap();
         let again = packed(folder.path(), &expected).unwrap();
         assert_eq!(
-            (first.bytes, first.file_hash, first.md5),
-            (again.bytes, again.file_hash, again.md5)
+            (first.bytes, first.file_hash, first.checksum),
+            (again.bytes, again.file_hash, again.checksum)
         );
-        let (length, file_hash, md5) = (first.bytes, first.file_hash, first.md5);
+        let (length, file_hash, md5) = (first.bytes, first.file_hash, first.checksum);
         let body = bytes(first.body);
         assert_eq!(body.len() as u64, length);
         assert_eq!(FileHash::new(Sha256::digest(&body).into()), file_hash);
-        assert_eq!(BodyMd5::new(md5::Md5::digest(&body).into()), md5);
+        let expected = BodyMd5::new(md5::Md5::digest(&body).into());
+        assert_eq!(md5, BodyChecksum::Md5(expected));
         let mut nar = Vec::new();
         let native = nix_archive::nar::CaseHack::native();
         nix_archive::nar::encode_path(&mut nar, folder.path(), native).unwrap();
@@ -390,8 +339,7 @@ mod tests {
         let error = packed(&gone, &expected).unwrap_err();
         let PackError::Read { file, source, .. } = &error else { panic!("{error}") };
         assert_eq!((file, source.kind()), (&gone, io::ErrorKind::NotFound));
-        let options = PackOptions { level: 3 };
-        let error = pack(folder.path(), &expected, &options, &AtomicBool::new(true)).unwrap_err();
+        let error = pack(folder.path(), &expected, &OPTIONS, &AtomicBool::new(true)).unwrap_err();
         assert!(matches!(error, PackError::Cancelled));
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use md5::Md5;
-use niks3_core::hash::BodyMd5;
+use niks3_core::hash::{BodyMd5, ChecksumAlgorithm, FileHash};
 use sha2::{Digest as _, Sha256};
 
 /// Counts the bytes that go through.
@@ -18,7 +18,12 @@ pub(super) struct Count<W> {
 
 impl<W> Count<W> {
     pub(super) fn new(inner: W) -> Self {
-        Self { inner, position: Rc::default() }
+        Self::with(inner, Rc::default())
+    }
+
+    /// Counts into `position`.
+    pub(super) fn with(inner: W, position: Rc<Cell<u64>>) -> Self {
+        Self { inner, position }
     }
 
     /// The count, to be read while the writer is in other hands.
@@ -83,19 +88,30 @@ impl<W: Write> Write for NarTee<W> {
 pub(super) struct FileTee<W> {
     inner: W,
     sha256: Sha256,
-    md5: Md5,
+    /// `None`: the body is checked by its SHA-256.
+    md5: Option<Md5>,
     bytes: u64,
 }
 
+/// What a whole body is checked by.
+pub(super) enum Checksum {
+    Md5(BodyMd5),
+    IsTheFileHash,
+}
+
 impl<W> FileTee<W> {
-    pub(super) fn new(inner: W) -> Self {
-        Self { inner, sha256: Sha256::new(), md5: Md5::new(), bytes: 0 }
+    pub(super) fn new(inner: W, checksum: ChecksumAlgorithm) -> Self {
+        let md5 = (checksum == ChecksumAlgorithm::Md5).then(Md5::new);
+        Self { inner, sha256: Sha256::new(), md5, bytes: 0 }
     }
 
-    /// What the bytes went to, their SHA-256, their MD5, and how many they were.
-    pub(super) fn finish(self) -> (W, [u8; 32], BodyMd5, u64) {
-        let md5 = BodyMd5::new(self.md5.finalize().into());
-        (self.inner, self.sha256.finalize().into(), md5, self.bytes)
+    /// What the bytes went to, their SHA-256, what they are checked by, and how many they were.
+    pub(super) fn finish(self) -> (W, FileHash, Checksum, u64) {
+        let checksum = match self.md5 {
+            Some(md5) => Checksum::Md5(BodyMd5::new(md5.finalize().into())),
+            None => Checksum::IsTheFileHash,
+        };
+        (self.inner, FileHash::new(self.sha256.finalize().into()), checksum, self.bytes)
     }
 }
 
@@ -103,7 +119,9 @@ impl<W: Write> Write for FileTee<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.inner.write_all(bytes)?;
         self.sha256.update(bytes);
-        self.md5.update(bytes);
+        if let Some(md5) = &mut self.md5 {
+            md5.update(bytes);
+        }
         self.bytes += bytes.len() as u64;
         Ok(bytes.len())
     }

@@ -1,8 +1,14 @@
 //! The push flow, top to bottom: closure → plan → pack and send → commit.
 
-mod batch;
+mod budget;
+mod deliver;
+mod desk;
+mod interrupt;
+mod large;
+mod listing;
 pub mod plan;
 mod progress;
+pub mod select;
 mod send;
 mod upload;
 
@@ -12,18 +18,24 @@ use std::{
 };
 
 use niks3_core::{
-    store_path::StorePath,
-    wire::{CommitProgress, KeptPath, PlanRequest, UploadId},
+    limits::MAX_OBJECTS_PER_CALL,
+    parts::TooLarge,
+    store_path::StorePathHash,
+    wire::{
+        CommitProgress, KeptPath, OpenUpload, PlanRequest, PlanResponse, UploadId, VerifyRequest,
+    },
 };
+use reqwest::StatusCode;
 
+use self::{interrupt::interrupted, plan::Work, select::Batch};
 use crate::{
     api::{Api, ApiError, Commit},
-    nix::{Store, StoreError, ValidPath},
+    nix::{Store, StoreError},
     pack::PackError,
 };
 
-pub use progress::{Progress, human_bytes, plural};
-pub use send::{SendError, s3_client};
+pub use progress::{Progress, Style, human_bytes, plural};
+pub use send::{S3, SendError};
 
 /// How long the server may publish nothing before we give up: far longer than it waits for anything
 /// itself.
@@ -32,6 +44,10 @@ const STUCK_AFTER: Duration = Duration::from_secs(15 * 60);
 /// Between two calls for a commit, at the least.
 const COMMIT_PAUSE: Duration = Duration::from_secs(1);
 
+/// How often a closure is planned whose plan the cache has outrun: something that was there at the
+/// plan was collected or found to be lost before the commit.
+const PLANS: usize = 3;
+
 /// What a push works with.
 pub struct Context {
     /// The server.
@@ -39,9 +55,26 @@ pub struct Context {
     /// The store.
     pub store: Arc<Store>,
     /// For presigned URLs: no token goes there.
-    pub http: reqwest::Client,
+    pub s3: S3,
     /// What the person sees meanwhile.
     pub progress: Arc<Progress>,
+    /// How it is done.
+    pub options: PushOptions,
+}
+
+/// How a push is done.
+#[derive(Clone, Copy, Debug)]
+pub struct PushOptions {
+    /// Of zstd, 1 to 19. `--compression-level`
+    pub level: i32,
+    /// Bytes of NARs, of their listings and of compressors in memory. `--max-buffered`
+    pub buffered: u64,
+    /// NARs of more bytes are sent in parts. `--multipart-threshold`
+    pub multipart_threshold: u64,
+    /// Only say what would be sent. `--dry-run`
+    pub dry_run: bool,
+    /// Look first whether the bucket has what the database says. `--verify-s3-integrity`
+    pub verify_s3: bool,
 }
 
 /// Why a push failed. Nothing of it is committed then; what was sent is used by the next try.
@@ -74,13 +107,20 @@ pub enum PushError {
         #[source]
         source: SendError,
     },
-    /// S3 said that it had them.
-    #[error("S3 took {count} objects that the server does not find there, {example} among them")]
+    /// S3 said that it had it, again and again.
+    #[error("S3 took the NAR of {path}, and the server does not find it there")]
     Lost {
-        /// How many.
-        count: usize,
-        /// One of them.
-        example: String,
+        /// Of which path.
+        path: String,
+    },
+    /// Beyond what S3 can hold.
+    #[error("cannot send the NAR of {path}")]
+    TooLarge {
+        /// Of which path.
+        path: String,
+        /// How large it is.
+        #[source]
+        source: TooLarge,
     },
     /// Commits that get nowhere.
     #[error("the server publishes nothing any more: {published} of {total} narinfos are there")]
@@ -90,7 +130,7 @@ pub enum PushError {
         /// Narinfos that shall be.
         total: u64,
     },
-    /// Ctrl-C.
+    /// Ctrl-C, or the signal by which CI systems cancel a job.
     #[error("interrupted")]
     Interrupted,
     /// A thread of ours.
@@ -105,60 +145,123 @@ pub struct Pushed {
     pub paths: usize,
     /// NARs that were sent.
     pub nars: usize,
-    /// Bytes that were sent.
+    /// Bytes of these before compression.
+    pub nar_bytes: u64,
+    /// Bytes that were sent of them.
     pub bytes: u64,
     /// How long it took.
     pub took: Duration,
 }
 
-/// Pushes the closure of `roots`.
+impl Pushed {
+    /// Both together, one after the other.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            paths: self.paths + other.paths,
+            nars: self.nars + other.nars,
+            nar_bytes: self.nar_bytes + other.nar_bytes,
+            bytes: self.bytes + other.bytes,
+            took: self.took + other.took,
+        }
+    }
+}
+
+/// Pushes the closures of a batch.
 ///
 /// # Errors
 /// See [`PushError`]. The upload is given up then.
-pub async fn push(cx: &Context, roots: Vec<StorePath>) -> Result<Pushed, PushError> {
+pub async fn push(cx: &Context, batch: &Batch) -> Result<Pushed, PushError> {
     let started = Instant::now();
-    let closure = closure(cx, roots.clone()).await?;
-    let plan = plan::request(&cx.store.settings().store_dir, &closure, &roots);
-    drop(closure);
-    let answer = cx.api.plan(&plan).await?;
-    warn_kept(cx, &plan, &answer.kept);
+    let mut plan = plan::request(&cx.store.settings().store_dir, &batch.paths, &batch.roots);
+    plan.dry_run = cx.options.dry_run;
+    if cx.options.verify_s3 && !cx.options.dry_run {
+        verify(cx, &plan).await?;
+    }
     let mut pushed = Pushed { paths: plan.paths.len(), ..Pushed::default() };
-    if let Some(open) = &answer.upload {
-        let work = plan::work(&plan, &answer);
-        drop(plan);
-        cx.progress.start(&work);
-        let sent = async {
-            let sent = upload::all(cx, open, work).await?;
-            publish(cx, &open.id).await?;
-            Ok(sent)
-        };
-        let sent: Result<upload::Sent, PushError> = tokio::select! {
-            sent = sent => sent,
-            // Dropping the work stops it: threads that pack see the flag, requests are cut off.
-            _ = tokio::signal::ctrl_c() => Err(PushError::Interrupted),
-        };
-        cx.progress.finish();
-        match sent {
+    for n in 1.. {
+        match attempt(cx, &plan).await {
             Ok(sent) => {
-                pushed.nars = sent.nars;
-                pushed.bytes = sent.bytes;
+                pushed = pushed.and(sent);
+                break;
             }
-            Err(error) => {
-                // What only this upload held is garbage at once, not only when it expires. If
-                // the server does not hear of it, it expires.
-                let _ = cx.api.abandon(&open.id).await;
-                return Err(error);
+            Err(error) if n < PLANS && error.is_outrun() => {
+                cx.progress.note("the cache has changed since the push was planned; planning anew");
             }
+            Err(error) => return Err(error),
         }
     }
     pushed.took = started.elapsed();
     Ok(pushed)
 }
 
-async fn closure(cx: &Context, roots: Vec<StorePath>) -> Result<Vec<ValidPath>, PushError> {
-    let store = Arc::clone(&cx.store);
-    let closure = tokio::task::spawn_blocking(move || store.closure(&roots));
-    Ok(closure.await.map_err(PushError::Task)??)
+/// Has the server look in the bucket for what its database says is there.
+async fn verify(cx: &Context, plan: &PlanRequest) -> Result<(), PushError> {
+    let paths: Vec<StorePathHash> = plan.paths.iter().map(|path| path.path.hash()).collect();
+    let (mut looked_for, mut lost) = (0, Vec::new());
+    for paths in paths.chunks(MAX_OBJECTS_PER_CALL) {
+        let answer = cx.api.verify(&VerifyRequest { paths: paths.to_vec() }).await?;
+        looked_for += answer.looked_for;
+        lost.extend(answer.lost);
+    }
+    match lost.first() {
+        None => cx.progress.note(&format!("the bucket has all of {looked_for} objects")),
+        Some(first) => cx.progress.warn(&format!(
+            "the bucket has lost {} of {looked_for} objects, {first} among them; they are sent again",
+            lost.len()
+        )),
+    }
+    Ok(())
+}
+
+/// Plans, sends and commits once.
+async fn attempt(cx: &Context, plan: &PlanRequest) -> Result<Pushed, PushError> {
+    let answer = cx.api.plan(plan).await?;
+    warn_kept(cx, plan, &answer.kept);
+    let work = plan::work(plan, &answer);
+    if plan.dry_run {
+        cx.progress.would_send(plan.paths.len(), &work);
+        return Ok(Pushed::default());
+    }
+    let PlanResponse { upload: Some(open), .. } = answer else { return Ok(Pushed::default()) };
+    cx.progress.start(plan.paths.len(), &work);
+    let sent: Result<upload::Sent, PushError> = tokio::select! {
+        sent = send_and_publish(cx, &open, work) => sent,
+        // Dropping the work stops it: threads that pack see the flag, requests are cut off.
+        () = interrupted() => Err(PushError::Interrupted),
+    };
+    cx.progress.finish();
+    match sent {
+        Ok(upload::Sent { nars, nar_bytes, bytes }) => {
+            Ok(Pushed { nars, nar_bytes, bytes, ..Pushed::default() })
+        }
+        Err(error) => {
+            // What only this upload held is garbage at once, not only when it expires. If the
+            // server does not hear of it, it expires. Who is in a hurry interrupts again.
+            tokio::select! {
+                _ = cx.api.abandon(&open.id) => {}
+                () = interrupted() => {}
+            }
+            Err(error)
+        }
+    }
+}
+
+async fn send_and_publish(
+    cx: &Context,
+    open: &OpenUpload,
+    work: Vec<Work>,
+) -> Result<upload::Sent, PushError> {
+    let sent = upload::all(cx, open, work).await?;
+    publish(cx, &open.id).await?;
+    Ok(sent)
+}
+
+impl PushError {
+    /// What was there at the plan is there no more.
+    fn is_outrun(&self) -> bool {
+        matches!(self, Self::Api(ApiError::Refused { status: StatusCode::CONFLICT, .. }))
+    }
 }
 
 fn warn_kept(cx: &Context, plan: &PlanRequest, kept: &[KeptPath]) {

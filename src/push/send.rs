@@ -1,14 +1,29 @@
-//! One object to its presigned URL.
+//! One body to its presigned URL, tried until S3 takes it or will not.
 
 use std::{
-    collections::BTreeMap, fs::File, io, os::unix::fs::FileExt as _, sync::Arc, time::Duration,
+    collections::BTreeMap,
+    fs::File,
+    io,
+    os::unix::fs::FileExt as _,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
 };
 
-use backon::Retryable as _;
+use backon::{BackoffBuilder as _, ExponentialBuilder};
 use bytes::Bytes;
-use futures_util::{Stream, stream};
-use niks3_core::{limits::put_time, s3_error, verdict::Verdict, wire::PresignedUrl};
-use reqwest::{Client, StatusCode};
+use futures_util::{Stream, StreamExt as _, stream};
+use niks3_core::{
+    limits::put_time,
+    pace::{Outcome, Pace},
+    s3_error,
+    verdict::{self, Verdict},
+    wire::PresignedUrl,
+};
+use reqwest::{Client, Response, StatusCode, header};
+use tracing::debug;
 
 use crate::{
     api::{ApiError, retry},
@@ -18,14 +33,25 @@ use crate::{
 /// How long connecting to S3 may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Bytes that are read from a temporary file at once.
-const READ_BYTES: usize = 256 * 1024;
+/// How long nothing of a body may be taken, or no answer come after it, before a try is given up:
+/// a connection that is dead without saying so.
+const STALL_TIME: Duration = Duration::from_secs(60);
+
+/// Bytes that are handed to the connection at once.
+const CHUNK_BYTES: usize = 256 * 1024;
 
 /// Bytes of S3's answer that are looked at.
 const MAX_ERROR_BYTES: usize = 16 * 1024;
 
+/// Tries of one body that fail for another reason than too many requests: some 20 seconds of
+/// pauses, longer than a node of S3 takes to be replaced.
+const TRIES: usize = 7;
+
+/// For how long a body is sent again while S3 asks us to slow down: it is there, and busy.
+const SLOW_DOWN_PATIENCE: Duration = Duration::from_secs(10 * 60);
+
 /// A body that can be sent more than once.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Body {
     /// In memory.
     Memory(Bytes),
@@ -45,20 +71,25 @@ impl From<pack::Body> for Body {
 /// Why S3 did not take an object. Contains no URL: they are presigned.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// An answer of 400 and above.
-    #[error("S3 answered {status}{code}")]
+    /// An answer of 300 and above.
+    #[error("S3 answered {status}{}", .code.as_ref().map(|code| format!(" ({code})")).unwrap_or_default())]
     Refused {
         /// S3's status.
         status: StatusCode,
-        /// S3's error code in parentheses, or nothing.
-        code: String,
+        /// S3's error code, such as `AccessDenied`.
+        code: Option<String>,
+        /// After how long it wants to be asked again.
+        retry_after: Option<Duration>,
     },
     /// No answer.
     #[error("S3 did not answer")]
     Unreachable(#[source] reqwest::Error),
-    /// The temporary file.
-    #[error("cannot read the compressed NAR back from its temporary file")]
-    Read(#[source] io::Error),
+    /// A connection on which nothing moves.
+    #[error("S3 took nothing for {} seconds", STALL_TIME.as_secs())]
+    Stalled,
+    /// An answer to a part without what the part is called by afterwards.
+    #[error("S3 answered a part without an ETag")]
+    NoETag,
     /// An answer of our server that makes no sense.
     #[error("the server gave no URL for it")]
     NoUrl,
@@ -82,46 +113,164 @@ impl SendError {
         }
     }
 
-    /// S3 does not take the signature, or not any more.
+    /// S3 does not take the signature, or not any more: 403 at most stores, 400 at R2.
     pub(super) fn is_forbidden(&self) -> bool {
-        matches!(self, Self::Refused { status: StatusCode::FORBIDDEN, .. })
+        matches!(self, Self::Refused { status, code, .. }
+            if *status == StatusCode::FORBIDDEN || code.as_deref() == Some("ExpiredRequest"))
+    }
+
+    /// The multipart upload is no more: another push has completed the NAR, or ours has expired.
+    pub(super) fn is_no_such_upload(&self) -> bool {
+        matches!(self, Self::Refused { status, code, .. }
+            if code.as_deref() == Some("NoSuchUpload")
+                || (code.is_none() && *status == StatusCode::NOT_FOUND))
     }
 
     /// Whether sending it again may succeed.
     #[must_use]
-    pub fn is_transient(&self) -> bool {
+    pub fn verdict(&self) -> Verdict {
         match self {
-            Self::Refused { status, code } => {
-                let code = code.trim_matches([' ', '(', ')']);
-                Verdict::of(status.as_u16(), Some(code)) != Verdict::Final
-            }
+            Self::Refused { status, code, .. } => Verdict::of(status.as_u16(), code.as_deref()),
             // Nobody typed that URL: a node of S3 that is gone for a moment is no mistake.
-            Self::Unreachable(error) => !error.is_builder(),
-            Self::Read(_) | Self::NoUrl => false,
+            Self::Unreachable(error) if error.is_builder() => Verdict::Final,
+            Self::Unreachable(_) | Self::Stalled => Verdict::Again,
+            Self::NoETag | Self::NoUrl => Verdict::Final,
+        }
+    }
+
+    /// What it says of how fast we may ask. Without an answer, nothing.
+    fn outcome(&self) -> Option<Outcome> {
+        match (self.verdict(), self) {
+            (Verdict::SlowDown, Self::Refused { retry_after, .. }) => {
+                Some(Outcome::SlowDown { retry_after: *retry_after })
+            }
+            (_, Self::Refused { .. }) => Some(Outcome::Served),
+            _ => None,
         }
     }
 }
 
-/// A client for presigned URLs.
-///
-/// # Errors
-/// When there are no CA certificates.
-pub fn s3_client() -> Result<Client, ApiError> {
-    let client = Client::builder().connect_timeout(CONNECT_TIMEOUT);
-    // What answers elsewhere has not stored anything.
-    client.redirect(reqwest::redirect::Policy::none()).build().map_err(ApiError::Setup)
+/// The way to S3: one for all pushes of a process.
+pub struct S3 {
+    http: Client,
+    pace: Pace,
+    requests: AtomicU64,
 }
 
-/// PUTs a body of `bytes` with these headers, all of which are signed.
-pub(super) async fn put(
-    http: &Client,
-    url: &PresignedUrl,
-    headers: &BTreeMap<String, String>,
-    body: &Body,
-    bytes: u64,
-) -> Result<(), SendError> {
-    let attempt = || put_once(http, url, headers, body, bytes);
-    attempt.retry(retry::policy()).when(SendError::is_transient).await
+impl S3 {
+    /// With at most `uploads` requests at once.
+    ///
+    /// # Errors
+    /// When there are no CA certificates.
+    pub fn new(uploads: std::num::NonZeroUsize) -> Result<Self, ApiError> {
+        let client = Client::builder().connect_timeout(CONNECT_TIMEOUT);
+        // What answers elsewhere has not stored anything.
+        let client = client.redirect(reqwest::redirect::Policy::none());
+        let http = client.pool_max_idle_per_host(uploads.get()).build().map_err(ApiError::Setup)?;
+        Ok(Self { http, pace: Pace::new(uploads), requests: AtomicU64::new(0) })
+    }
+
+    /// Requests that were sent, every try counted.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// PUTs a body of `bytes` with these headers, all of which are signed. Answers the ETag.
+    pub(super) async fn put(
+        &self,
+        url: &PresignedUrl,
+        headers: &BTreeMap<String, String>,
+        body: &Body,
+        bytes: u64,
+    ) -> Result<Option<String>, SendError> {
+        let (started, mut pauses) = (Instant::now(), pauses());
+        loop {
+            let permit = self.pace.enter().await;
+            let error = match self.put_once(url, headers, body, bytes).await {
+                Ok(etag) => {
+                    permit.done(Outcome::Served);
+                    return Ok(etag);
+                }
+                Err(error) => error,
+            };
+            if let Some(outcome) = error.outcome()
+                && let Some(limit) = permit.done(outcome)
+            {
+                debug!(s3.requests = limit, "S3 wants fewer requests at once");
+            }
+            match error.verdict() {
+                // The pace keeps us waiting, as it does everyone.
+                Verdict::SlowDown if started.elapsed() < SLOW_DOWN_PATIENCE => {}
+                Verdict::Again => match pauses.next() {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => return Err(error),
+                },
+                Verdict::SlowDown | Verdict::Final => return Err(error),
+            }
+        }
+    }
+
+    async fn put_once(
+        &self,
+        url: &PresignedUrl,
+        headers: &BTreeMap<String, String>,
+        body: &Body,
+        bytes: u64,
+    ) -> Result<Option<String>, SendError> {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let watch = Watch::start();
+        let body = reqwest::Body::wrap_stream(watch.over(body.chunks()));
+        let mut request = self.http.put(&url.0).timeout(put_time(bytes)).body(body);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let unreachable = |error: reqwest::Error| SendError::Unreachable(error.without_url());
+        let response = tokio::select! {
+            response = request.send() => response.map_err(unreachable)?,
+            () = watch.stalled() => return Err(SendError::Stalled),
+        };
+        if response.status().is_success() {
+            let etag = response.headers().get(header::ETAG);
+            return Ok(etag.and_then(|etag| etag.to_str().ok()).map(str::to_owned));
+        }
+        Err(refused(response).await)
+    }
+}
+
+/// Between tries that fail for another reason than too many requests: growing, with jitter.
+fn pauses() -> impl Iterator<Item = Duration> {
+    let policy = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(300))
+        .with_max_delay(Duration::from_secs(20))
+        .with_jitter()
+        .with_max_times(TRIES - 1);
+    policy.build()
+}
+
+async fn refused(response: Response) -> SendError {
+    let status = response.status();
+    let text = response.headers().get(header::RETRY_AFTER).and_then(|text| text.to_str().ok());
+    let retry_after = text.and_then(|text| verdict::retry_after(text, SystemTime::now()));
+    let text = retry::read_some(response, MAX_ERROR_BYTES).await;
+    SendError::Refused { status, code: s3_error::code(&text), retry_after }
+}
+
+type Chunks = std::pin::Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
+
+impl Body {
+    fn chunks(&self) -> Chunks {
+        match self {
+            Self::Memory(bytes) => {
+                let mut rest = bytes.clone();
+                Box::pin(stream::iter(std::iter::from_fn(move || {
+                    let chunk = rest.split_to(rest.len().min(CHUNK_BYTES));
+                    (!chunk.is_empty()).then_some(Ok(chunk))
+                })))
+            }
+            Self::File(file) => Box::pin(from_the_start(Arc::clone(file))),
+        }
+    }
 }
 
 /// The file's bytes. Read by position: an earlier try may still be reading, and an offset would be
@@ -131,7 +280,7 @@ fn from_the_start(file: Arc<File>) -> impl Stream<Item = io::Result<Bytes>> + Se
         let file = Arc::clone(&file);
         async move {
             let read = tokio::task::spawn_blocking(move || {
-                let mut chunk = vec![0; READ_BYTES];
+                let mut chunk = vec![0; CHUNK_BYTES];
                 let bytes = file.read_at(&mut chunk, offset)?;
                 chunk.truncate(bytes);
                 Ok::<_, io::Error>(chunk)
@@ -143,30 +292,35 @@ fn from_the_start(file: Arc<File>) -> impl Stream<Item = io::Result<Bytes>> + Se
     })
 }
 
-async fn put_once(
-    http: &Client,
-    url: &PresignedUrl,
-    headers: &BTreeMap<String, String>,
-    body: &Body,
-    bytes: u64,
-) -> Result<(), SendError> {
-    let body = match body {
-        Body::Memory(bytes) => reqwest::Body::from(bytes.clone()),
-        Body::File(file) => reqwest::Body::wrap_stream(from_the_start(Arc::clone(file))),
-    };
-    let mut request = http.put(&url.0).timeout(put_time(bytes)).body(body);
-    for (name, value) in headers {
-        request = request.header(name, value);
+/// Sees whether a body moves.
+struct Watch {
+    started: Instant,
+    /// When a chunk was last taken, in milliseconds from the start.
+    moved_ms: Arc<AtomicU64>,
+}
+
+impl Watch {
+    fn start() -> Self {
+        Self { started: Instant::now(), moved_ms: Arc::default() }
     }
-    let unreachable = |error: reqwest::Error| SendError::Unreachable(error.without_url());
-    let response = request.send().await.map_err(unreachable)?;
-    let status = response.status();
-    if status.is_success() {
-        return Ok(());
+
+    fn over(&self, chunks: Chunks) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+        let (started, moved_ms) = (self.started, Arc::clone(&self.moved_ms));
+        chunks.inspect(move |_| {
+            moved_ms.store(started.elapsed().as_millis() as u64, Ordering::Relaxed);
+        })
     }
-    let text = retry::read_some(response, MAX_ERROR_BYTES).await;
-    let code = s3_error::code(&text).map(|code| format!(" ({code})")).unwrap_or_default();
-    Err(SendError::Refused { status, code })
+
+    async fn stalled(&self) {
+        loop {
+            let moved = Duration::from_millis(self.moved_ms.load(Ordering::Relaxed));
+            let until = moved + STALL_TIME;
+            match until.checked_sub(self.started.elapsed()) {
+                Some(rest) if !rest.is_zero() => tokio::time::sleep(rest).await,
+                _ => return,
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -177,12 +331,32 @@ mod tests {
     fn what_is_worth_sending_again_is_known() {
         let refused = |status, code: &str| SendError::Refused {
             status: StatusCode::from_u16(status).unwrap(),
-            code: code.to_owned(),
+            code: Some(code.to_owned()),
+            retry_after: None,
         };
-        assert!(refused(503, " (SlowDown)").is_transient());
-        assert!(refused(400, " (BadDigest)").is_transient());
-        assert!(!refused(400, " (InvalidArgument)").is_transient());
-        assert!(!refused(403, " (AccessDenied)").is_transient());
-        assert!(!SendError::NoUrl.is_transient());
+        assert_eq!(refused(503, "SlowDown").verdict(), Verdict::SlowDown);
+        assert_eq!(refused(400, "BadDigest").verdict(), Verdict::Again);
+        assert_eq!(refused(403, "AccessDenied").verdict(), Verdict::Final);
+        assert!(refused(404, "NoSuchUpload").is_no_such_upload());
+        assert!(!refused(404, "NoSuchBucket").is_no_such_upload());
+        assert!(refused(403, "AccessDenied").is_forbidden());
+        assert_eq!(SendError::NoUrl.verdict(), Verdict::Final);
+        assert_eq!(SendError::Stalled.verdict(), Verdict::Again);
+    }
+
+    #[tokio::test]
+    async fn a_body_comes_in_chunks_from_memory_and_from_a_file_the_same() {
+        use std::io::Write as _;
+        let bytes = Bytes::from(vec![7; CHUNK_BYTES * 2 + 5]);
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        for body in [Body::Memory(bytes.clone()), Body::File(Arc::new(file))] {
+            // Twice: a try that failed has taken nothing away.
+            for _ in 0..2 {
+                let chunks: Vec<_> = body.chunks().map(Result::unwrap).collect().await;
+                assert_eq!(chunks.len(), 3);
+                assert_eq!(chunks.concat(), bytes);
+            }
+        }
     }
 }

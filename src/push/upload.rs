@@ -6,52 +6,37 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use md5::{Digest as _, Md5};
-use niks3_core::{
-    hash::{BodyChecksum, BodyMd5, FileHash},
-    limits::MAX_LISTING_BYTES,
-    wire::{MetadataEncoding, ObjectSpec, OpenUpload, StoredObject, StoredRequest, UrlAnswer},
-};
-use tokio::sync::Semaphore;
-use tracing::debug;
+use niks3_core::wire::{ObjectSpec, OpenUpload, StoredObject, UrlAnswer};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     Context, PushError,
-    batch::{ReportDesk, UrlDesk},
+    budget::{Budget, Reserved},
+    deliver::{Delivered, deliver},
+    desk::{self, Report, ReportDesk, UrlDesk},
+    large, listing,
     plan::Work,
-    send::{self, SendError},
+    send::{Body, SendError},
 };
-use crate::pack::{self, Expected, Listing, PackOptions, Packed};
+use crate::pack::{self, Expected, PackOptions, compressor_bytes};
 
-/// Things under way at once: waiting for a core to pack, for a URL or for S3. Each that is packed
-/// keeps up to [`pack::MAX_BODY_IN_MEMORY`] in memory.
-const UPLOADS_AT_ONCE: usize = 24;
+/// Paths in progress: waiting for a core to pack, for memory, for a URL, for S3 or for the server to
+/// look. What each of these may take has a bound of its own; many at once make few calls.
+const IN_PROGRESS: usize = 256;
 
-/// Fast enough to keep one core busy at 200 MB/s, and a third of the size.
-const COMPRESSION_LEVEL: i32 = 3;
-
-/// Listings are small; a higher level costs nothing that one would notice.
-const LISTING_LEVEL: i32 = 9;
-
-/// Listings of paths with the same contents that are sent at once.
-const LISTINGS_AT_ONCE: usize = 4;
-
-/// A URL that is refused (403) is asked for anew only if it is older than this: a young one is
-/// refused for another reason.
-const OLD_URL: Duration = Duration::from_secs(60);
-
-/// How often the URL of one NAR is asked for anew.
-const RENEWALS: usize = 2;
+/// How often a NAR is sent that S3 said it had and the server then does not find.
+const LOST_TRIES: usize = 3;
 
 /// What has been sent.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sent {
     pub(super) nars: usize,
+    /// Bytes of these NARs before compression.
+    pub(super) nar_bytes: u64,
+    /// Bytes that were sent of them.
     pub(super) bytes: u64,
 }
 
@@ -61,223 +46,198 @@ pub(super) async fn all(
     open: &OpenUpload,
     work: Vec<Work>,
 ) -> Result<Sent, PushError> {
-    let (urls, serve_urls) = UrlDesk::open(&cx.api, &open.id);
-    let (reports, serve_reports) = ReportDesk::open(&cx.api, &open.id);
+    let (urls, serve_urls) = desk::urls(&cx.api, &open.id);
+    let (reports, serve_reports) = desk::reports(&cx.api, &open.id);
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let job = Job {
-        cx,
-        urls,
-        reports,
-        encoding: open.metadata_encoding,
-        packers: Arc::new(Semaphore::new(cores)),
-        cancel: Cancel::default(),
-    };
+    let budget = Budget::new(cx.options.buffered);
+    let cancel = Cancel { threads: Arc::default(), budget: budget.clone() };
+    let packers = Arc::new(Semaphore::new(cores));
+    let job = Job { cx, open, urls, reports, budget, packers, cores: cores as u32, cancel };
     let send = async {
         // Moved in, so that the desks close when the last work is done.
         let job = job;
         stream::iter(work)
             .map(|work| one(&job, work))
-            .buffer_unordered(UPLOADS_AT_ONCE)
+            .buffer_unordered(IN_PROGRESS)
             .try_fold(Sent::default(), |sum, sent| async move {
-                Ok(Sent { nars: sum.nars + sent.nars, bytes: sum.bytes + sent.bytes })
+                Ok(Sent {
+                    nars: sum.nars + sent.nars,
+                    nar_bytes: sum.nar_bytes + sent.nar_bytes,
+                    bytes: sum.bytes + sent.bytes,
+                })
             })
             .await
     };
-    let serve_urls = async {
-        serve_urls.await;
+    let serve = async {
+        tokio::join!(serve_urls, serve_reports);
         Ok(())
     };
-    let serve_reports = async { serve_reports.await.map_err(PushError::from) };
-    let (sent, (), missing) = tokio::try_join!(send, serve_urls, serve_reports)?;
-    match missing.first() {
-        Some(key) => Err(PushError::Lost { count: missing.len(), example: key.to_string() }),
-        None => Ok(sent),
-    }
-}
-
-struct Job<'a> {
-    cx: &'a Context,
-    urls: UrlDesk,
-    reports: ReportDesk,
-    encoding: MetadataEncoding,
-    /// One permit for each core: packing is work for the processor.
-    packers: Arc<Semaphore>,
-    cancel: Cancel,
-}
-
-/// Stops the threads that pack when the push is over, however it ends.
-#[derive(Default)]
-struct Cancel(Arc<AtomicBool>);
-
-impl Drop for Cancel {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-async fn one(job: &Job<'_>, work: Work) -> Result<Sent, PushError> {
-    let (listing, sent) = if work.send_nar {
-        let Packed { body, bytes, file_hash, md5, listing } = pack(job, &work, pack_nar).await?;
-        let nar = Nar { body: body.into(), bytes, file_hash, md5 };
-        (listing, send_nar(job, &work, nar).await?)
-    } else {
-        (pack(job, &work, list_only).await?, Sent::default())
-    };
-    send_listings(job, &work, listing).await?;
+    let (sent, ()) = tokio::try_join!(send, serve)?;
     Ok(sent)
 }
 
-/// A NAR that is ready to be sent.
-struct Nar {
-    body: send::Body,
-    bytes: u64,
-    file_hash: FileHash,
-    md5: BodyMd5,
+/// One upload while its work is done.
+pub(super) struct Job<'a> {
+    pub(super) cx: &'a Context,
+    pub(super) open: &'a OpenUpload,
+    urls: UrlDesk,
+    reports: ReportDesk,
+    pub(super) budget: Budget,
+    /// One permit for each core: packing is work for the processor.
+    packers: Arc<Semaphore>,
+    pub(super) cores: u32,
+    pub(super) cancel: Cancel,
 }
 
-type PackFn<T> = fn(&std::path::Path, &Expected, &AtomicBool) -> Result<T, pack::PackError>;
-
-fn pack_nar(
-    path: &std::path::Path,
-    expected: &Expected,
-    cancel: &AtomicBool,
-) -> Result<Packed, pack::PackError> {
-    pack::pack(path, expected, &PackOptions { level: COMPRESSION_LEVEL }, cancel)
+/// Stops the threads that pack when the push is over, however it ends.
+pub(super) struct Cancel {
+    threads: Arc<AtomicBool>,
+    budget: Budget,
 }
 
-fn list_only(
-    path: &std::path::Path,
-    _: &Expected,
-    cancel: &AtomicBool,
-) -> Result<Listing, pack::PackError> {
-    pack::list(path, cancel)
+impl Drop for Cancel {
+    fn drop(&mut self) {
+        self.threads.store(true, Ordering::Relaxed);
+        // Those that wait for memory see it so.
+        self.budget.close();
+    }
 }
 
-/// Runs `pack` on a thread of its own, as many at once as there are cores.
-async fn pack<T: Send + 'static>(
-    job: &Job<'_>,
-    work: &Work,
-    pack: PackFn<T>,
-) -> Result<T, PushError> {
-    let settings = job.cx.store.settings();
-    let shown = work.path.absolute(&settings.store_dir);
-    let real = settings.real_store_dir.join(work.path.to_string());
-    let expected =
-        Expected { path: work.path.clone(), nar_hash: work.nar_hash, nar_size: work.nar_size };
-    // Closed never, so a permit always comes; it goes with the thread, also if we are dropped.
-    let permit = Arc::clone(&job.packers).acquire_owned().await;
-    let cancel = Arc::clone(&job.cancel.0);
-    let packing = tokio::task::spawn_blocking(move || {
-        let _permit = permit;
-        pack(&real, &expected, &cancel)
-    });
-    let packed = packing.await.map_err(PushError::Task)?;
-    packed.map_err(|source| PushError::Pack { path: shown, source })
+impl Cancel {
+    pub(super) fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.threads)
+    }
 }
 
-/// Sends a NAR and reports it at once: whatever happens to the rest, it is not sent again.
-async fn send_nar(job: &Job<'_>, work: &Work, nar: Nar) -> Result<Sent, PushError> {
-    let shown = || format!("the NAR of {}", work.path);
-    let failed = |source| PushError::Send { what: shown(), source };
-    let spec = ObjectSpec::Nar {
-        nar_hash: work.nar_hash,
-        bytes: nar.bytes,
-        checksum: BodyChecksum::Md5(nar.md5),
-    };
-    let mut renewals = 0;
-    loop {
-        let (key, url, headers) = match ask(job, spec.clone(), shown).await? {
-            UrlAnswer::Put { key, url, headers } => (key, url, headers),
-            // Another push has sent it meanwhile.
-            UrlAnswer::Stored => return Ok(Sent::default()),
-            UrlAnswer::Busy | UrlAnswer::Gone | UrlAnswer::Multipart { .. } => {
-                return Err(failed(SendError::NoUrl));
-            }
+impl Job<'_> {
+    /// What to do about an object.
+    pub(super) async fn url(
+        &self,
+        spec: ObjectSpec,
+        shown: impl Fn() -> String,
+    ) -> Result<UrlAnswer, PushError> {
+        match self.urls.ask(spec).await {
+            Some(answer) => Ok(answer?),
+            None => Err(PushError::Send { what: shown(), source: SendError::NoUrl }),
+        }
+    }
+
+    /// Reports, and learns whether the server has found it. A closed desk has failed, and whoever
+    /// polls it knows why.
+    pub(super) async fn report(&self, report: Report) -> Result<bool, PushError> {
+        match self.reports.ask(report).await {
+            Some(found) => Ok(found?),
+            None => Ok(true),
+        }
+    }
+
+    /// Waits for `cores` processor cores.
+    pub(super) async fn cores(&self, cores: u32) -> Option<OwnedSemaphorePermit> {
+        // Closed never, so permits always come.
+        Arc::clone(&self.packers).acquire_many_owned(cores).await.ok()
+    }
+
+    pub(super) fn pack_options(&self) -> PackOptions {
+        PackOptions { level: self.cx.options.level, checksum: self.open.checksum }
+    }
+
+    /// Runs `pack` on a thread of its own that holds `permit` until it ends, also if we are dropped.
+    pub(super) async fn pack<T: Send + 'static>(
+        &self,
+        work: &Work,
+        permit: Option<OwnedSemaphorePermit>,
+        pack: impl FnOnce(Packing) -> Result<T, pack::PackError> + Send + 'static,
+    ) -> Result<T, PushError> {
+        let settings = self.cx.store.settings();
+        let packing = Packing {
+            real_path: settings.real_store_dir.join(work.path.to_string()),
+            expected: Expected {
+                path: work.path.clone(),
+                nar_hash: work.nar_hash,
+                nar_size: work.nar_size,
+            },
+            cancel: self.cancel.flag(),
         };
-        let asked = Instant::now();
-        match send::put(&job.cx.http, &url, &headers, &nar.body, nar.bytes).await {
-            Ok(()) => {
-                debug!(object.key = %key, object.bytes = nar.bytes, "sent a NAR");
-                job.cx.progress.sent_nar(nar.bytes);
-                let object =
-                    StoredObject { key, file_hash: Some(nar.file_hash), parts: Vec::new() };
-                let report = StoredRequest { objects: vec![object], ..StoredRequest::default() };
-                job.reports.report(report).await;
-                return Ok(Sent { nars: 1, bytes: nar.bytes });
-            }
-            // The tries took longer than the URL lives: another one for the same key.
-            Err(error)
-                if error.is_forbidden() && asked.elapsed() > OLD_URL && renewals < RENEWALS =>
-            {
-                renewals += 1;
-            }
-            Err(error) => return Err(failed(error)),
-        }
+        let packed = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            pack(packing)
+        });
+        let path = || work.path.absolute(&settings.store_dir);
+        packed
+            .await
+            .map_err(PushError::Task)?
+            .map_err(|source| PushError::Pack { path: path(), source })
     }
 }
 
-async fn ask(
-    job: &Job<'_>,
-    spec: ObjectSpec,
-    shown: impl Fn() -> String,
-) -> Result<UrlAnswer, PushError> {
-    match job.urls.ask(spec).await {
-        Some(answer) => Ok(answer?),
-        None => Err(PushError::Send { what: shown(), source: SendError::NoUrl }),
-    }
+/// What a thread that packs is told.
+pub(super) struct Packing {
+    pub(super) real_path: std::path::PathBuf,
+    pub(super) expected: Expected,
+    pub(super) cancel: Arc<AtomicBool>,
 }
 
-/// Listings are optional: what goes wrong with one is worth a line in the log, not the push.
-async fn send_listings(job: &Job<'_>, work: &Work, listing: Listing) -> Result<(), PushError> {
-    let unlistable =
-        || StoredRequest { no_listing: work.listings.clone(), ..StoredRequest::default() };
-    if work.listings.is_empty() {
-        return Ok(());
+async fn one(job: &Job<'_>, work: Work) -> Result<Sent, PushError> {
+    if !work.send_nar {
+        let core = job.cores(1).await;
+        let listing = job.pack(&work, core, |at| pack::list(&at.real_path, &at.cancel)).await?;
+        listing::send(job, &work, listing).await?;
+        return Ok(Sent::default());
     }
-    let json = match listing {
-        Listing::Json(json) => json,
-        Listing::NotUtf8(file) => {
-            job.cx.progress.warn(&format!(
-                "{} gets no listing: the name or target of {:?} in it is not UTF-8",
-                work.path, file.name
-            ));
-            job.reports.report(unlistable()).await;
-            return Ok(());
-        }
+    let shown = job.cx.progress.begin(&work);
+    let bytes = if work.nar_size > job.cx.options.multipart_threshold {
+        large::send(job, &work, &shown).await?
+    } else {
+        small(job, &work).await?
     };
-    let encoding = job.encoding;
-    let encoded = tokio::task::spawn_blocking(move || match encoding {
-        MetadataEncoding::None => Ok(json.into_bytes()),
-        MetadataEncoding::Zstd => zstd::bulk::compress(json.as_bytes(), LISTING_LEVEL),
-    });
-    let body = match encoded.await.map_err(PushError::Task)? {
-        Ok(body) if body.len() as u64 <= MAX_LISTING_BYTES => body,
-        Ok(_) => {
-            job.reports.report(unlistable()).await;
-            return Ok(());
+    Ok(match bytes {
+        Some(bytes) => {
+            shown.sent(bytes);
+            Sent { nars: 1, nar_bytes: work.nar_size, bytes }
         }
-        Err(error) => {
-            debug!(%error, "cannot compress a listing");
-            return Ok(());
+        None => {
+            shown.was_there();
+            Sent::default()
         }
-    };
-    let (bytes, md5) = (body.len() as u64, BodyMd5::new(Md5::digest(&body).into()));
-    let body = &send::Body::Memory(Bytes::from(body));
-    stream::iter(&work.listings)
-        .for_each_concurrent(LISTINGS_AT_ONCE, async |path| {
-            let spec = ObjectSpec::Listing { path: *path, bytes, checksum: BodyChecksum::Md5(md5) };
-            let Some(Ok(UrlAnswer::Put { key, url, headers })) = job.urls.ask(spec).await else {
-                return debug!(listing.path = %path, "no URL for a listing");
-            };
-            match send::put(&job.cx.http, &url, &headers, body, bytes).await {
-                Ok(()) => {
-                    let objects = vec![StoredObject { key, file_hash: None, parts: Vec::new() }];
-                    let report = StoredRequest { objects, ..StoredRequest::default() };
-                    job.reports.report(report).await;
+    })
+}
+
+/// Sends a NAR in one PUT. `None`: another push has sent it meanwhile.
+async fn small(job: &Job<'_>, work: &Work) -> Result<Option<u64>, PushError> {
+    // A core first: memory that is reserved is used.
+    let core = job.cores(1).await;
+    let body_bytes = work.nar_size.min(pack::MAX_BODY_IN_MEMORY as u64);
+    let reserve = body_bytes + compressor_bytes(job.cx.options.level, 0);
+    let mut reserved: Option<Reserved> = job.budget.reserve(reserve).await;
+    let options = job.pack_options();
+    let packed = job
+        .pack(work, core, move |at| pack::pack(&at.real_path, &at.expected, &options, &at.cancel))
+        .await?;
+    // A body in a file keeps what one in memory takes: that bounds the files too.
+    if let Some(reserved) = &mut reserved {
+        reserved.shrink_to(packed.bytes.min(body_bytes) + packed.listing.bytes());
+    }
+    let (bytes, checksum, file_hash) = (packed.bytes, packed.checksum, packed.file_hash);
+    let spec = ObjectSpec::Nar { nar_hash: work.nar_hash, bytes, checksum };
+    let body = Body::from(packed.body);
+    let nar = async {
+        for _ in 0..LOST_TRIES {
+            let shown = || format!("the NAR of {}", work.path);
+            let key = match deliver(job, spec.clone(), &body, shown).await? {
+                Delivered::Taken { key, .. } => key,
+                Delivered::Stored => return Ok(None),
+                Delivered::Busy | Delivered::Gone => {
+                    return Err(PushError::Send { what: shown(), source: SendError::NoUrl });
                 }
-                Err(error) => debug!(%error, object.key = %key, "a listing was not sent"),
+            };
+            // At once: whatever happens to the rest, it is not sent again.
+            let object = StoredObject { key, file_hash: Some(file_hash), parts: Vec::new() };
+            if job.report(Report::Sent(object)).await? {
+                return Ok(Some(bytes));
             }
-        })
-        .await;
-    Ok(())
+        }
+        Err(PushError::Lost { path: work.path.to_string() })
+    };
+    let (sent, ()) = tokio::try_join!(nar, listing::send(job, work, packed.listing))?;
+    Ok(sent)
 }

@@ -1,0 +1,99 @@
+//! Listings: optional. What goes wrong with one is worth a line in the log, not the push.
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use md5::{Digest as _, Md5};
+use niks3_core::{
+    hash::{BodyChecksum, BodyMd5, ChecksumAlgorithm, FileHash},
+    limits::MAX_LISTING_BYTES,
+    wire::{MetadataEncoding, ObjectSpec, StoredObject},
+};
+use sha2::Sha256;
+use tracing::debug;
+
+use super::{
+    PushError,
+    deliver::{Delivered, deliver},
+    desk::Report,
+    plan::Work,
+    send::Body,
+    upload::Job,
+};
+use crate::pack::Listing;
+
+/// Listings are small; a higher level costs nothing that one would notice.
+const LEVEL: i32 = 9;
+
+/// Listings of paths with the same contents that are sent at once.
+const AT_ONCE: usize = 4;
+
+/// Sends the listing of some contents for all of the work's paths that want it.
+pub(super) async fn send(job: &Job<'_>, work: &Work, listing: Listing) -> Result<(), PushError> {
+    if work.listings.is_empty() {
+        return Ok(());
+    }
+    let json = match listing {
+        Listing::Json(json) => json,
+        Listing::NotUtf8(file) => {
+            job.cx.progress.warn(&format!(
+                "{} gets no listing: the name or target of {:?} in it is not UTF-8",
+                work.path, file.name
+            ));
+            return unlistable(job, work).await;
+        }
+    };
+    let (encoding, algorithm) = (job.open.metadata_encoding, job.open.checksum);
+    let encoded = tokio::task::spawn_blocking(move || {
+        let body = match encoding {
+            MetadataEncoding::None => json.into_bytes(),
+            MetadataEncoding::Zstd => zstd::bulk::compress(json.as_bytes(), LEVEL)?,
+        };
+        let checksum = checksum(algorithm, &body);
+        Ok::<_, std::io::Error>((body, checksum))
+    });
+    let (body, checksum) = match encoded.await.map_err(PushError::Task)? {
+        Ok(encoded) => encoded,
+        Err(error) => {
+            debug!(%error, "cannot compress a listing");
+            return Ok(());
+        }
+    };
+    let bytes = body.len() as u64;
+    if bytes > MAX_LISTING_BYTES {
+        return unlistable(job, work).await;
+    }
+    let body = &Body::Memory(Bytes::from(body));
+    stream::iter(&work.listings)
+        .for_each_concurrent(AT_ONCE, async |path| {
+            let spec = ObjectSpec::Listing { path: *path, bytes, checksum };
+            match deliver(job, spec, body, || format!("the listing of {path}")).await {
+                Ok(Delivered::Taken { key, .. }) => {
+                    let object = StoredObject { key, file_hash: None, parts: Vec::new() };
+                    // What is wrong with the server is met by the next NAR, or by the commit.
+                    let _ = job.report(Report::Sent(object)).await;
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    debug!(error = &error as &dyn std::error::Error, "a listing was not sent");
+                }
+            }
+        })
+        .await;
+    Ok(())
+}
+
+async fn unlistable(job: &Job<'_>, work: &Work) -> Result<(), PushError> {
+    for path in &work.listings {
+        job.report(Report::NoListing(*path)).await?;
+    }
+    Ok(())
+}
+
+fn checksum(algorithm: ChecksumAlgorithm, body: &[u8]) -> BodyChecksum {
+    match algorithm {
+        ChecksumAlgorithm::Md5 => BodyChecksum::Md5(BodyMd5::new(Md5::digest(body).into())),
+        ChecksumAlgorithm::Sha256 => {
+            BodyChecksum::Sha256(FileHash::new(Sha256::digest(body).into()))
+        }
+    }
+}
