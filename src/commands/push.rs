@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 
 use super::CommandError;
 use crate::{
-    api::Api,
+    api::{Api, Tokens},
     config::PushConfig,
     nix::{self, Store},
     push::{self, Context, Progress, human_bytes, plural},
@@ -19,7 +19,9 @@ use crate::{
 /// Resolves what was named, pushes it and says what was done.
 pub(super) fn run(config: PushConfig) -> Result<(), CommandError> {
     crate::report::start_log();
-    let api = Api::new(config.server.clone(), config.token.read()?)?;
+    let runtime = Runtime::new().map_err(CommandError::Start)?;
+    let tokens = runtime.block_on(Tokens::read(config.token.clone()))?;
+    let api = Api::new(config.server.clone(), tokens)?;
     let store = Store::open(config.store.clone())?;
     let roots = roots(&config, &store)?;
     if roots.is_empty() {
@@ -31,7 +33,6 @@ pub(super) fn run(config: PushConfig) -> Result<(), CommandError> {
         http: push::s3_client()?,
         progress: Arc::new(Progress::new()),
     };
-    let runtime = Runtime::new().map_err(CommandError::Start)?;
     let pushed = runtime.block_on(push::push(&cx, roots));
     // A thread that still packs ends at its next buffer; nobody waits for it.
     runtime.shutdown_background();
