@@ -23,7 +23,7 @@ const TOKEN: Flag =
 const TOKEN_SCRIPT: Flag = Flag::value(
     "auth-token-script",
     "FILE",
-    "a program that prints the token; run again when the server does not take it any more",
+    "a program that prints the token; run anew when it has expired",
 )
 .env("NIKS3_AUTH_TOKEN_SCRIPT");
 const STORE: Flag =
