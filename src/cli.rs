@@ -20,6 +20,12 @@ const SERVER_URL: Flag =
 const TO: Flag = Flag::value("to", "URL", "the niks3 server");
 const TOKEN: Flag =
     Flag::value("auth-token-path", "FILE", "the server's token").env("NIKS3_AUTH_TOKEN_FILE");
+const TOKEN_SCRIPT: Flag = Flag::value(
+    "auth-token-script",
+    "FILE",
+    "a program that prints the token; run anew when it has expired",
+)
+.env("NIKS3_AUTH_TOKEN_SCRIPT");
 const STORE: Flag =
     Flag::value("store", "STORE", "the Nix store to read: a folder, `local?root=…`, `daemon`");
 const STDIN: Flag = Flag::switch("stdin", "read further paths from standard input, one a line");
@@ -59,10 +65,11 @@ pub const PUSH_FLAGS: &[Flag] = &with_common(SERVER_URL);
 pub const COPY_FLAGS: &[Flag] = &with_common(TO);
 
 /// What both have, after where to push to.
-const fn with_common(to: Flag) -> [Flag; 17] {
+const fn with_common(to: Flag) -> [Flag; 18] {
     [
         to,
         TOKEN,
+        TOKEN_SCRIPT,
         STORE,
         STDIN,
         ALL,
@@ -178,8 +185,9 @@ fn one_help(usage: &str, table: &[Flag]) -> String {
 }
 
 const VARIABLES: &str = "\
-Without --auth-token-path the token is read from NIKS3_AUTH_TOKEN, then from
-$XDG_CONFIG_HOME/niks3/auth-token. NIX_STORE_DIR, NIX_STATE_DIR and NIX_LOG_DIR are respected.
+Without --auth-token-path and --auth-token-script the token is read from NIKS3_AUTH_TOKEN, then from
+$XDG_CONFIG_HOME/niks3/auth-token. When the server does not take it any more, it is read once again.
+NIX_STORE_DIR, NIX_STATE_DIR and NIX_LOG_DIR are respected.
 RUST_LOG=niks3=debug logs each step.
 ";
 
@@ -240,6 +248,21 @@ mod tests {
             let text = error(&["copy", "--to", url, "./result"]);
             assert!(text.contains("niks3 server") && !text.contains("hunter2"), "{text}");
         }
+    }
+
+    #[test]
+    fn the_token_comes_from_a_file_or_a_script_and_not_from_both() {
+        let copy = ["copy", "--to", "http://localhost", "--auth-token-script", "./token", "x"];
+        let Ok(Command::Push(config)) = parsed(&copy, &[("NIKS3_AUTH_TOKEN", "t")]) else {
+            panic!("a script is enough")
+        };
+        assert_eq!(config.token.script.as_deref(), Some(std::path::Path::new("./token")));
+        let both = parsed(&copy, &[("NIKS3_AUTH_TOKEN_FILE", "f")]).unwrap_err().to_string();
+        assert_eq!(
+            both,
+            "--auth-token-script (NIKS3_AUTH_TOKEN_SCRIPT): give either this or \
+             --auth-token-path (NIKS3_AUTH_TOKEN_FILE), not both"
+        );
     }
 
     #[test]

@@ -64,12 +64,19 @@ impl PushConfig {
             FlagError::Parse(format!("{arg:?} is not UTF-8, so it names nothing in a Nix store"))
         };
         let text = |arg: &OsString| arg.to_str().map(str::to_owned).ok_or_else(|| not_utf8(arg));
+        if !flags.is_absent("auth-token-path") && !flags.is_absent("auth-token-script") {
+            return Err(flags.invalid(
+                "auth-token-script",
+                "give either this or --auth-token-path (NIKS3_AUTH_TOKEN_FILE), not both",
+            ));
+        }
         let store = flags.text("store")?;
         let derivation = flags.switch("derivation")?;
         let config = Self {
             server: flags.required(url, server_url)?,
             token: TokenSources {
                 file: flags.all("auth-token-path").last().map(PathBuf::from),
+                script: flags.all("auth-token-script").last().map(PathBuf::from),
                 plain: env("NIKS3_AUTH_TOKEN").filter(|token| !token.is_empty()),
                 default_file: config_home(&env).map(|dir| dir.join("niks3/auth-token")),
             },

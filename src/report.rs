@@ -133,6 +133,7 @@ fn api_code(error: &ApiError) -> u8 {
             code::UNREACHABLE
         }
         ApiError::Refused { .. }
+        | ApiError::Token { .. }
         | ApiError::NotNiks3 { .. }
         | ApiError::Moved { .. }
         | ApiError::ProxyLimit { .. } => code::REFUSED,

@@ -1,14 +1,14 @@
 //! The server as typed calls, one method per endpoint.
 
+mod error;
 pub mod retry;
 mod token;
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use backon::Retryable as _;
 use niks3_core::{
     verdict::Verdict,
     wire::{
@@ -20,7 +20,10 @@ use reqwest::{Client, Method, Response, StatusCode, header};
 use serde::{Serialize, de::DeserializeOwned};
 use url::Url;
 
-pub use token::{Token, TokenError, TokenSources};
+pub use error::ApiError;
+pub use token::{ScriptError, Token, TokenError, TokenSources, Tokens};
+
+use retry::{Known, Tries};
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,10 +47,11 @@ type Answer = (StatusCode, Vec<u8>);
 /// A niks3 server.
 pub struct Api {
     base: Url,
-    token: Token,
+    tokens: Tokens,
     http: Client,
-    /// Whether it has answered before: then it is worth waiting for it.
-    reached: AtomicBool,
+    /// Whether it has answered, and whether it has carried out a call: then it is worth waiting for.
+    answered: AtomicBool,
+    served: AtomicBool,
     calls: AtomicU64,
 }
 
@@ -60,106 +64,12 @@ pub enum Commit {
     Done,
 }
 
-/// A call that failed.
-#[derive(Debug, thiserror::Error)]
-pub enum ApiError {
-    /// No HTTP client could be made.
-    #[error("cannot set up an HTTP client")]
-    Setup(#[source] reqwest::Error),
-    /// No answer.
-    #[error("cannot reach the niks3 server at {base}")]
-    Unreachable {
-        /// The server.
-        base: Url,
-        /// Why not.
-        #[source]
-        source: reqwest::Error,
-    },
-    /// An answer of 400 or above, in the server's own words.
-    #[error("the niks3 server at {base} answered {status}: {message}")]
-    Refused {
-        /// The server.
-        base: Url,
-        /// Its status.
-        status: StatusCode,
-        /// Its sentence.
-        message: String,
-        /// After how long it wants to be asked again.
-        retry_after: Option<Duration>,
-    },
-    /// An answer of 300 to 399.
-    #[error("{base} answered {status}: the server is at another URL{}", at(.location))]
-    Moved {
-        /// What was asked.
-        base: Url,
-        /// Its status.
-        status: StatusCode,
-        /// Where it says that the server is, without a query.
-        location: Option<String>,
-    },
-    /// A body that a proxy does not take, answered in its own words.
-    #[error("a proxy before the niks3 server at {base} takes no body that large (413)")]
-    ProxyLimit {
-        /// What was asked.
-        base: Url,
-    },
-    /// An answer that broke off or is larger than any of ours.
-    #[error("the answer of the niks3 server at {base} broke off")]
-    CutOff {
-        /// The server.
-        base: Url,
-    },
-    /// An answer that no niks3 server gives.
-    #[error("{base} answered {status}, and not as a niks3 server does")]
-    NotNiks3 {
-        /// What was asked.
-        base: Url,
-        /// Its status.
-        status: StatusCode,
-    },
-}
-
-fn at(location: &Option<String>) -> String {
-    location.as_ref().map(|location| format!(", {location}")).unwrap_or_default()
-}
-
-impl ApiError {
-    /// What to do about it.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Setup(_) => Some("are the system's CA certificates installed?".to_owned()),
-            Self::Unreachable { .. } => {
-                Some("is the URL the niks3 server's, and does the server run?".to_owned())
-            }
-            Self::Refused { status: StatusCode::UNAUTHORIZED, .. } => Some(
-                "pass the server's token with --auth-token-path, NIKS3_AUTH_TOKEN_FILE or \
-                 NIKS3_AUTH_TOKEN"
-                    .to_owned(),
-            ),
-            Self::Refused { status, .. } if status.is_server_error() => Some(
-                "the server's log says more; pushing again goes on where this ended".to_owned(),
-            ),
-            Self::Refused { .. } => None,
-            Self::Moved { .. } => Some("give that URL".to_owned()),
-            Self::ProxyLimit { .. } => {
-                Some("let it take 96 MiB (nginx: client_max_body_size 96m)".to_owned())
-            }
-            Self::CutOff { .. } => Some("push again".to_owned()),
-            Self::NotNiks3 { .. } => Some(
-                "give the URL of the niks3 server, not of the bucket that Nix reads from"
-                    .to_owned(),
-            ),
-        }
-    }
-}
-
 impl Api {
     /// For the server at `base`.
     ///
     /// # Errors
     /// When no HTTP client can be made, for lack of CA certificates most likely.
-    pub fn new(base: Url, token: Token) -> Result<Self, ApiError> {
+    pub fn new(base: Url, tokens: Tokens) -> Result<Self, ApiError> {
         let http = Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .user_agent(concat!("niks3/", env!("CARGO_PKG_VERSION")))
@@ -167,7 +77,8 @@ impl Api {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(ApiError::Setup)?;
-        Ok(Self { base, token, http, reached: AtomicBool::new(false), calls: AtomicU64::new(0) })
+        let (answered, served) = (AtomicBool::new(false), AtomicBool::new(false));
+        Ok(Self { base, tokens, http, answered, served, calls: AtomicU64::new(0) })
     }
 
     /// What of this closure is missing? See [`PlanResponse`].
@@ -235,7 +146,7 @@ impl Api {
     /// When the server cannot be reached or refuses; the upload then expires by itself.
     pub async fn abandon(&self, upload: &UploadId) -> Result<(), ApiError> {
         let request = self
-            .request(Method::DELETE, &["uploads", &upload.to_string()])
+            .request(Method::DELETE, &["uploads", &upload.to_string()], &self.tokens.current())
             .timeout(ABANDON_TIMEOUT);
         let response = request.send().await.map_err(|source| self.unreachable(source))?;
         self.checked(response).await.map(drop)
@@ -252,34 +163,66 @@ impl Api {
         self.decode(&answer)
     }
 
+    /// Every call is safe to repeat: at worst a plan leaves an upload behind that expires.
     async fn call(&self, method: Method, path: &[&str], body: Vec<u8>) -> Result<Answer, ApiError> {
         let body = bytes::Bytes::from(body);
-        let attempt = || async {
-            let request = self.request(method.clone(), path).timeout(CALL_TIMEOUT);
-            let request = request.header(header::CONTENT_TYPE, "application/json");
-            let response = request.body(body.clone()).send().await;
-            self.checked(response.map_err(|source| self.unreachable(source))?).await
-        };
-        // Every call is safe to repeat: at worst a plan leaves an upload behind that expires.
-        let worth_it =
-            |error: &ApiError| retry::is_transient(error, self.reached.load(Ordering::Relaxed));
-        attempt.retry(retry::policy()).when(worth_it).adjust(retry::pause_after).await
+        let mut tries = Tries::new();
+        let mut renewed = false;
+        loop {
+            let token = self.tokens.current();
+            let error = match self.once(method.clone(), path, body.clone(), &token).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            if error.is_unauthorized() && !renewed {
+                // It may have expired since it was read. Once: a server that takes no token at
+                // all would have us go on for ever.
+                renewed = true;
+                let base = self.base.clone();
+                let renewal = self.tokens.renew(&token, Instant::now()).await;
+                if renewal.map_err(|source| ApiError::Token { base, source })? {
+                    continue;
+                }
+            }
+            let known = Known {
+                answered: self.answered.load(Ordering::Relaxed),
+                served: self.served.load(Ordering::Relaxed),
+            };
+            let Some(pause) = tries.pause_after(&error, known, Instant::now()) else {
+                return Err(error);
+            };
+            tokio::time::sleep(pause).await;
+        }
     }
 
-    fn request(&self, method: Method, path: &[&str]) -> reqwest::RequestBuilder {
+    async fn once(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: bytes::Bytes,
+        token: &Token,
+    ) -> Result<Answer, ApiError> {
+        let request = self.request(method, path, token).timeout(CALL_TIMEOUT);
+        let request = request.header(header::CONTENT_TYPE, "application/json");
+        let response = request.body(body).send().await;
+        self.checked(response.map_err(|source| self.unreachable(source))?).await
+    }
+
+    fn request(&self, method: Method, path: &[&str], token: &Token) -> reqwest::RequestBuilder {
         self.calls.fetch_add(1, Ordering::Relaxed);
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(["api", "v1"]).extend(path);
         }
-        self.http.request(method, url).bearer_auth(self.token.reveal())
+        self.http.request(method, url).bearer_auth(token.reveal())
     }
 
     async fn checked(&self, response: Response) -> Result<Answer, ApiError> {
         let status = response.status();
         let base = self.base.clone();
-        self.reached.store(true, Ordering::Relaxed);
+        self.answered.store(true, Ordering::Relaxed);
         if status.is_success() {
+            self.served.store(true, Ordering::Relaxed);
             let body = retry::read_whole(response, MAX_ANSWER_BYTES).await;
             return body.map(|body| (status, body)).ok_or(ApiError::CutOff { base });
         }
@@ -320,3 +263,6 @@ impl Api {
         ApiError::Unreachable { base: self.base.clone(), source: source.without_url() }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,58 +1,115 @@
 //! Which answers are worth another try, and after how long.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use backon::ExponentialBuilder;
-use niks3_core::verdict::{self, MAX_RETRY_AFTER, Verdict};
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use niks3_core::{
+    causes::causes,
+    verdict::{self, Verdict},
+};
 use reqwest::{
     Response,
     header::{HeaderMap, RETRY_AFTER},
 };
+use tracing::{debug, warn};
 
 use super::ApiError;
 
-/// Tries of one call.
-const TRIES: usize = 5;
+/// How long a call is repeated after it first failed: longer than a server takes to restart, or
+/// several of them to be replaced one after the other.
+const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The longest pause, also where the server asks for one.
-const MAX_PAUSE: Duration = MAX_RETRY_AFTER;
+/// The same before the server has carried out any call: whoever named it is waiting.
+const FIRST_PATIENCE: Duration = Duration::from_secs(20);
+
+/// When the person is told why nothing happens.
+const TOLD_AFTER: Duration = Duration::from_secs(5);
+
+/// The longest pause that nobody asked for, before jitter, which may double it.
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+
+/// Tries of one PUT.
+const PUT_TRIES: usize = 5;
 
 /// Growing pauses, with jitter so that many clients do not come back at once.
-#[must_use]
-pub fn policy() -> ExponentialBuilder {
+fn pauses() -> ExponentialBuilder {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(300))
-        .with_max_delay(MAX_PAUSE)
+        .with_max_delay(LONGEST_PAUSE)
         .with_jitter()
-        .with_max_times(TRIES - 1)
 }
 
-/// Whether the same call may succeed a moment later. `reached`: the server has answered before.
+/// The pauses of one PUT.
 #[must_use]
-pub fn is_transient(error: &ApiError, reached: bool) -> bool {
+pub fn policy() -> ExponentialBuilder {
+    pauses().with_max_times(PUT_TRIES - 1)
+}
+
+/// What we know of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Known {
+    /// It has answered, whatever it was.
+    pub(super) answered: bool,
+    /// It has carried out a call.
+    pub(super) served: bool,
+}
+
+/// The tries of one call.
+pub(super) struct Tries {
+    pauses: ExponentialBackoff,
+    /// When the first of them failed.
+    failed_at: Option<Instant>,
+    told: bool,
+}
+
+impl Tries {
+    /// For one call.
+    pub(super) fn new() -> Self {
+        Self { pauses: pauses().without_max_times().build(), failed_at: None, told: false }
+    }
+
+    /// The pause before the next try, after one that failed at `now`: growing, with jitter, and no
+    /// less than the server asks for. `None`: another try is not worth it, or has no time left.
+    pub(super) fn pause_after(
+        &mut self,
+        error: &ApiError,
+        known: Known,
+        now: Instant,
+    ) -> Option<Duration> {
+        if !is_transient(error, known) {
+            return None;
+        }
+        // From the first failure on, not from the call: a plan may well take minutes.
+        let failed_at = *self.failed_at.get_or_insert(now);
+        let patience = if known.served { PATIENCE } else { FIRST_PATIENCE };
+        let pause = self.pauses.next()?.max(error.retry_after().unwrap_or_default());
+        if now + pause > failed_at + patience {
+            return None;
+        }
+        if now >= failed_at + TOLD_AFTER && !self.told {
+            self.told = true;
+            warn!("{}; trying again for up to {} s", causes(error).join(": "), patience.as_secs());
+        }
+        debug!(error = error as &dyn std::error::Error, ?pause, "a call is tried again");
+        Some(pause)
+    }
+}
+
+/// Whether the same call may succeed a moment later.
+fn is_transient(error: &ApiError, known: Known) -> bool {
     match error {
         // A name that does not resolve, a port where nobody listens: whoever typed the URL wants to
         // know now. A server that answered before is being restarted.
         ApiError::Unreachable { source, .. } => {
-            !source.is_builder() && (reached || !source.is_connect())
+            !source.is_builder() && (known.answered || !source.is_connect())
         }
         ApiError::Refused { status, .. } => Verdict::of(status.as_u16(), None) != Verdict::Final,
         ApiError::CutOff { .. } => true,
         ApiError::Setup(_)
+        | ApiError::Token { .. }
         | ApiError::NotNiks3 { .. }
         | ApiError::Moved { .. }
         | ApiError::ProxyLimit { .. } => false,
-    }
-}
-
-/// The pause before the next try: what the server asked for, within bounds, or our own.
-#[must_use]
-pub fn pause_after(error: &ApiError, ours: Option<Duration>) -> Option<Duration> {
-    match (error, ours) {
-        (ApiError::Refused { retry_after: Some(theirs), .. }, Some(ours)) => {
-            Some((*theirs).clamp(ours.min(MAX_PAUSE), MAX_PAUSE))
-        }
-        (_, ours) => ours,
     }
 }
 
@@ -101,35 +158,45 @@ mod tests {
         }
     }
 
+    const SECOND: Duration = Duration::from_secs(1);
+    const NEW: Known = Known { answered: false, served: false };
+    const SERVED: Known = Known { answered: true, served: true };
+
+    /// How long a call is repeated that fails after `took` each time.
+    fn patience(error: &ApiError, known: Known, took: Duration) -> Duration {
+        let (mut tries, mut now) = (Tries::new(), Instant::now());
+        let first = now;
+        while let Some(pause) = tries.pause_after(error, known, now) {
+            now += pause + took;
+        }
+        now - first
+    }
+
     #[test]
     fn what_passes_is_tried_again_and_what_is_wrong_is_not() {
-        for (status, again) in [
-            (400, false),
-            (401, false),
-            (403, false),
-            (404, false),
-            (408, true),
-            (409, false),
-            (410, false),
-            (413, false),
-            (429, true),
-            (500, true),
-            (501, false),
-            (502, true),
-            (503, true),
-            (504, true),
-        ] {
-            assert_eq!(is_transient(&refused(status, None), false), again, "{status}");
+        for (status, again) in [(400, false), (401, false), (429, true), (500, true), (503, true)] {
+            let pause = Tries::new().pause_after(&refused(status, None), NEW, Instant::now());
+            assert_eq!(pause.is_some(), again, "{status}");
         }
     }
 
     #[test]
-    fn a_server_may_ask_for_a_longer_pause_within_bounds() {
-        let ours = Some(Duration::from_secs(1));
-        assert_eq!(pause_after(&refused(503, Some(5)), ours), Some(Duration::from_secs(5)));
-        assert_eq!(pause_after(&refused(503, Some(0)), ours), ours);
-        assert_eq!(pause_after(&refused(503, Some(9999)), ours), Some(MAX_PAUSE));
-        assert_eq!(pause_after(&refused(503, None), ours), ours);
-        assert_eq!(pause_after(&refused(503, Some(5)), None), None);
+    fn a_server_that_has_served_us_may_restart_and_a_new_one_is_not_waited_for() {
+        let error = refused(502, None);
+        let (long, short) = (patience(&error, SERVED, SECOND), patience(&error, NEW, SECOND));
+        assert!(long > 90 * SECOND && long <= PATIENCE + SECOND, "{long:?}");
+        assert!(short > 2 * SECOND && short <= FIRST_PATIENCE + SECOND, "{short:?}");
+        // A call that takes long is not given up for that: its first failure starts the time.
+        assert!(patience(&error, SERVED, 100 * SECOND) >= 100 * SECOND);
+    }
+
+    #[test]
+    fn a_server_may_ask_for_a_longer_pause_within_the_patience() {
+        let pause =
+            |error: &ApiError, known| Tries::new().pause_after(error, known, Instant::now());
+        assert_eq!(pause(&refused(503, Some(5)), NEW), Some(5 * SECOND));
+        assert!(pause(&refused(503, Some(0)), NEW).unwrap() >= Duration::from_millis(300));
+        assert_eq!(pause(&refused(503, Some(30)), SERVED), Some(30 * SECOND));
+        assert_eq!(pause(&refused(503, Some(30)), NEW), None);
     }
 }

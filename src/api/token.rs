@@ -1,12 +1,26 @@
 //! Where the bearer token comes from.
 
-use std::{ffi::OsString, fmt, io, path::PathBuf};
+mod renewal;
+mod script;
 
-/// Bytes of a token's file; a larger one is none.
+use std::{
+    ffi::OsString,
+    fmt,
+    fs::File,
+    io::{self, Read as _},
+    path::PathBuf,
+};
+
+pub use renewal::Tokens;
+pub use script::ScriptError;
+#[cfg(test)]
+pub(super) use script::tests::script as test_script;
+
+/// Bytes of a token's file, or of what a script prints; more is no token.
 const MAX_TOKEN_BYTES: u64 = 16 * 1024;
 
 /// A bearer token. Its `Debug` shows nothing.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
 
 impl fmt::Debug for Token {
@@ -24,14 +38,27 @@ impl Token {
 }
 
 /// Where to look, in this order.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct TokenSources {
     /// `--auth-token-path`, or `NIKS3_AUTH_TOKEN_FILE`.
     pub file: Option<PathBuf>,
+    /// `--auth-token-script`, or `NIKS3_AUTH_TOKEN_SCRIPT`: a program that prints it.
+    pub script: Option<PathBuf>,
     /// `NIKS3_AUTH_TOKEN`.
     pub plain: Option<OsString>,
     /// `$XDG_CONFIG_HOME/niks3/auth-token`, looked at if it exists.
     pub default_file: Option<PathBuf>,
+}
+
+impl fmt::Debug for TokenSources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenSources")
+            .field("file", &self.file)
+            .field("script", &self.script)
+            .field("plain", &self.plain.as_ref().map(|_| "…"))
+            .field("default_file", &self.default_file)
+            .finish()
+    }
 }
 
 /// Why there is no token.
@@ -49,6 +76,15 @@ pub enum TokenError {
         #[source]
         source: io::Error,
     },
+    /// A script gives none.
+    #[error("cannot get the token from the script {script}")]
+    Script {
+        /// Which one.
+        script: PathBuf,
+        /// Why not.
+        #[source]
+        source: ScriptError,
+    },
     /// What was found is none. Does not show it.
     #[error("{0} holds no token: it is empty or has characters that no token has")]
     Invalid(String),
@@ -58,11 +94,19 @@ impl TokenError {
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
-        Some(
-            "give the file of the server's token with --auth-token-path or \
-             NIKS3_AUTH_TOKEN_FILE, or put it into ~/.config/niks3/auth-token"
-                .to_owned(),
-        )
+        let hint = match self {
+            Self::Script { source: ScriptError::Failed(_) | ScriptError::TimedOut, .. } => {
+                "run it by hand: what it writes to standard error says more"
+            }
+            Self::Script { .. } => {
+                "it must be an executable file that prints the token and nothing else"
+            }
+            Self::Missing | Self::File { .. } | Self::Invalid(_) => {
+                "give the file of the server's token with --auth-token-path or \
+                 NIKS3_AUTH_TOKEN_FILE, or put it into ~/.config/niks3/auth-token"
+            }
+        };
+        Some(hint.to_owned())
     }
 }
 
@@ -72,9 +116,15 @@ impl TokenSources {
     ///
     /// # Errors
     /// When there is none, or it cannot be one.
-    pub fn read(&self) -> Result<Token, TokenError> {
+    pub async fn read(&self) -> Result<Token, TokenError> {
         if let Some(path) = &self.file {
             return read_file(path);
+        }
+        if let Some(script) = &self.script {
+            let failed = |source| TokenError::Script { script: script.clone(), source };
+            let printed = script::run(script).await.map_err(failed)?;
+            let source = format!("the output of {}", script.display());
+            return checked(&String::from_utf8_lossy(&printed), &source);
         }
         if let Some(plain) = &self.plain {
             return checked(&plain.to_string_lossy(), "NIKS3_AUTH_TOKEN");
@@ -88,12 +138,13 @@ impl TokenSources {
 
 fn read_file(path: &PathBuf) -> Result<Token, TokenError> {
     let failed = |source| TokenError::File { path: path.clone(), source };
-    let size = std::fs::metadata(path).map_err(failed)?.len();
-    if size > MAX_TOKEN_BYTES {
+    let file = File::open(path).map_err(failed)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_TOKEN_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MAX_TOKEN_BYTES {
         return Err(TokenError::Invalid(path.display().to_string()));
     }
-    let text = std::fs::read_to_string(path).map_err(failed)?;
-    checked(&text, &path.display().to_string())
+    checked(&String::from_utf8_lossy(&bytes), &path.display().to_string())
 }
 
 fn checked(text: &str, source: &str) -> Result<Token, TokenError> {
@@ -108,8 +159,8 @@ fn checked(text: &str, source: &str) -> Result<Token, TokenError> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_first_source_that_was_given_is_used() {
+    #[tokio::test]
+    async fn the_first_source_that_was_given_is_used() {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| {
             let path = dir.path().join(name);
@@ -118,20 +169,41 @@ mod tests {
         };
         let mut sources = TokenSources {
             file: write("a", "from-flag\n"),
+            script: Some(test_script(dir.path(), "s", "echo from-script")),
             plain: Some("from-variable".into()),
             default_file: write("b", "from-home"),
         };
-        assert_eq!(sources.read().unwrap().reveal(), "from-flag");
+        assert!(!format!("{sources:?}").contains("from-"));
+        assert_eq!(sources.read().await.unwrap().reveal(), "from-flag");
         sources.file = None;
-        assert_eq!(sources.read().unwrap().reveal(), "from-variable");
+        assert_eq!(sources.read().await.unwrap().reveal(), "from-script");
+        sources.script = None;
+        assert_eq!(sources.read().await.unwrap().reveal(), "from-variable");
         sources.plain = None;
-        assert_eq!(sources.read().unwrap().reveal(), "from-home");
+        assert_eq!(sources.read().await.unwrap().reveal(), "from-home");
         sources.default_file = Some(dir.path().join("none"));
-        assert!(matches!(sources.read(), Err(TokenError::Missing)));
+        assert!(matches!(sources.read().await, Err(TokenError::Missing)));
         sources.file = Some(dir.path().join("none"));
-        assert!(matches!(sources.read(), Err(TokenError::File { .. })));
-        sources.file = write("c", "two words");
-        let error = sources.read().unwrap_err();
+        assert!(matches!(sources.read().await, Err(TokenError::File { .. })));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_token_is_not_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c");
+        for text in ["two words", "", "geheimnü", &"x".repeat(20_000)] {
+            std::fs::write(&path, text).unwrap();
+            let file = TokenSources { file: Some(path.clone()), ..TokenSources::default() };
+            let error = file.read().await.unwrap_err().to_string();
+            assert!(
+                error
+                    .ends_with("c holds no token: it is empty or has characters that no token has"),
+                "{error}"
+            );
+        }
+        let script = Some(test_script(dir.path(), "s", "echo two words"));
+        let error = TokenSources { script, ..TokenSources::default() }.read().await.unwrap_err();
+        assert!(error.to_string().starts_with("the output of /"), "{error}");
         assert!(!error.to_string().contains("two words"));
     }
 }

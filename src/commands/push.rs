@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 
 use super::CommandError;
 use crate::{
-    api::Api,
+    api::{Api, Tokens},
     config::PushConfig,
     nix::{self, Store},
     push::{
@@ -34,7 +34,9 @@ pub(super) fn run(config: PushConfig) -> Result<(), CommandError> {
 /// Resolves what was named, pushes it batch by batch and says what was done.
 fn push(config: PushConfig) -> Result<(), CommandError> {
     let progress = Arc::new(Progress::new(config.style));
-    let api = Api::new(config.server.clone(), config.token.read()?)?;
+    let runtime = Runtime::new().map_err(CommandError::Start)?;
+    let tokens = runtime.block_on(Tokens::read(config.token.clone()))?;
+    let api = Api::new(config.server.clone(), tokens)?;
     let store = Store::open(config.store.clone())?;
     let roots = roots(&config, &store)?;
     if roots.is_empty() {
@@ -48,7 +50,6 @@ fn push(config: PushConfig) -> Result<(), CommandError> {
         progress,
         options: config.options,
     };
-    let runtime = Runtime::new().map_err(CommandError::Start)?;
     let pushed = runtime.block_on(push_all(&cx, batches));
     // A thread that still packs ends at its next buffer; nobody waits for it.
     runtime.shutdown_background();

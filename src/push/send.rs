@@ -47,8 +47,12 @@ const MAX_ERROR_BYTES: usize = 16 * 1024;
 /// pauses, longer than a node of S3 takes to be replaced.
 const TRIES: usize = 7;
 
-/// For how long a body is sent again while S3 asks us to slow down: it is there, and busy.
-const SLOW_DOWN_PATIENCE: Duration = Duration::from_secs(10 * 60);
+/// For how long S3 may ask everyone to slow down and take nothing at all. While it takes something, a
+/// body is sent again as often as it needs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// For how long one body is sent again whatever S3 takes of others.
+const MOST_PATIENCE: Duration = Duration::from_secs(30 * 60);
 
 /// A body that can be sent more than once.
 #[derive(Clone, Debug)]
@@ -155,6 +159,9 @@ pub struct S3 {
     http: Client,
     pace: Pace,
     requests: AtomicU64,
+    opened: Instant,
+    /// When S3 last took something, in milliseconds after that.
+    served_ms: AtomicU64,
 }
 
 impl S3 {
@@ -167,7 +174,13 @@ impl S3 {
         // What answers elsewhere has not stored anything.
         let client = client.redirect(reqwest::redirect::Policy::none());
         let http = client.pool_max_idle_per_host(uploads.get()).build().map_err(ApiError::Setup)?;
-        Ok(Self { http, pace: Pace::new(uploads), requests: AtomicU64::new(0) })
+        Ok(Self {
+            http,
+            pace: Pace::new(uploads),
+            requests: AtomicU64::new(0),
+            opened: Instant::now(),
+            served_ms: AtomicU64::new(0),
+        })
     }
 
     /// Requests that were sent, every try counted.
@@ -190,18 +203,24 @@ impl S3 {
             let error = match self.put_once(url, headers, body, bytes).await {
                 Ok(etag) => {
                     permit.done(Outcome::Served);
+                    let served_ms = self.opened.elapsed().as_millis() as u64;
+                    self.served_ms.fetch_max(served_ms, Ordering::Relaxed);
                     return Ok(etag);
                 }
                 Err(error) => error,
             };
-            if let Some(outcome) = error.outcome()
-                && let Some(limit) = permit.done(outcome)
-            {
-                debug!(s3.requests = limit, "S3 wants fewer requests at once");
+            match error.outcome() {
+                Some(outcome) => {
+                    if let Some(limit) = permit.done(outcome) {
+                        debug!(s3.requests = limit, "S3 wants fewer requests at once");
+                    }
+                }
+                // Not while others could be sending.
+                None => drop(permit),
             }
             match error.verdict() {
                 // The pace keeps us waiting, as it does everyone.
-                Verdict::SlowDown if started.elapsed() < SLOW_DOWN_PATIENCE => {}
+                Verdict::SlowDown if self.is_worth_waiting(started) => {}
                 Verdict::Again => match pauses.next() {
                     Some(pause) => tokio::time::sleep(pause).await,
                     None => return Err(error),
@@ -209,6 +228,12 @@ impl S3 {
                 Verdict::SlowDown | Verdict::Final => return Err(error),
             }
         }
+    }
+
+    fn is_worth_waiting(&self, started: Instant) -> bool {
+        let served = Duration::from_millis(self.served_ms.load(Ordering::Relaxed));
+        let idle = self.opened.elapsed().saturating_sub(served);
+        started.elapsed().min(idle) < PATIENCE && started.elapsed() < MOST_PATIENCE
     }
 
     async fn put_once(

@@ -50,7 +50,7 @@ pub struct S3Config {
     pub lookup: BucketLookup,
     /// `--s3-access-key[-path]`, `--s3-secret-key[-path]`
     pub credentials: Credentials,
-    /// Requests at once, at most; fewer while S3 asks for that. `--s3-concurrency`, `NIKS3_S3_CONCURRENCY`
+    /// Requests at once, at most. `--s3-concurrency`, `NIKS3_S3_CONCURRENCY`
     pub concurrency: NonZeroUsize,
     /// `--s3-checksum`, `NIKS3_S3_CHECKSUM`
     pub checksum: ChecksumAlgorithm,

@@ -116,7 +116,12 @@ impl Bucket {
             .build();
         let mut last = None;
         loop {
-            let Ok(permit) = timeout_at(latest, self.pace.enter()).await else {
+            // Looked at first: a turn that is free is given also to who comes too late.
+            let turn = match Instant::now() < latest {
+                true => timeout_at(latest, self.pace.enter()).await.ok(),
+                false => None,
+            };
+            let Some(permit) = turn else {
                 let (key, bucket) = (key.to_owned(), self.name().to_owned());
                 return Err(last.unwrap_or(S3Error::NoTurn { method, key, bucket }));
             };
