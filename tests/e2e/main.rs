@@ -12,8 +12,11 @@
 mod cli;
 mod faults;
 mod faults_database;
+mod fleet;
 mod hostile;
 mod kill;
+mod large;
+mod options;
 mod parity;
 mod proxies;
 mod races;

@@ -69,7 +69,7 @@ async fn plan_and_commit_take_as_many_statements_for_many_paths_as_for_few() {
 }
 
 /// A store of so many tiny paths with four references each, registered without a build.
-async fn many(paths: usize) -> (NixStore, String) {
+pub async fn many(paths: usize) -> (NixStore, String) {
     let store = NixStore::new(Nix::any());
     let folder = store.real("/nix/store");
     fs::create_dir_all(&folder).unwrap();

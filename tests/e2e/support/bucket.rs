@@ -55,6 +55,26 @@ impl Bucket {
         &self.reader
     }
 
+    /// Ids of the multipart uploads that are under way.
+    pub async fn open_multiparts(&self) -> Vec<String> {
+        let url = rusty_s3::signing::sign(
+            &jiff::Timestamp::now(),
+            rusty_s3::Method::Get,
+            self.bucket.base_url().clone(),
+            self.credentials.key(),
+            self.credentials.secret(),
+            None,
+            self.bucket.region(),
+            A_MINUTE.as_secs(),
+            [("uploads", "")].into_iter(),
+            std::iter::empty(),
+        );
+        let response = http().get(url).send().await.unwrap().error_for_status().unwrap();
+        let text = response.text().await.unwrap();
+        let ids = text.split("<UploadId>").skip(1).filter_map(|rest| rest.split_once('<'));
+        ids.map(|(id, _)| id.to_owned()).collect()
+    }
+
     pub async fn keys(&self) -> BTreeSet<String> {
         let mut keys = BTreeSet::new();
         let mut token: Option<String> = None;

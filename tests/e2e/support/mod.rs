@@ -17,7 +17,7 @@ pub use bucket::{Bucket, fields};
 pub use nix::{Nix, NixStore, fixture, shared_store};
 pub use parts::{TOKEN, connect, create_database, embedded_s3, http, parts};
 pub use pg_proxy::{Fate, PgProxy};
-pub use s3_proxy::{Fault, S3Proxy, Seen, each, first, first_try};
+pub use s3_proxy::{Fault, Record, S3Proxy, Seen, each, first, first_try};
 pub use server::{SIGNING_KEY, Server, ServerOptions, arguments, program, signal};
 pub use trees::assert_same_tree;
 
@@ -195,12 +195,21 @@ impl Random {
         Self(seed)
     }
 
+    /// With a given seed, which is not printed.
+    pub fn from(seed: u64) -> Self {
+        Self(seed)
+    }
+
     pub fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % limit
+        z ^ (z >> 31)
     }
 }
 

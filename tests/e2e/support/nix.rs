@@ -1,13 +1,14 @@
 //! Real Nix, and stores of its own in folders.
 
 use std::{
+    io::Write as _,
     path::{Path, PathBuf},
     sync::OnceLock,
 };
 
 use tokio::{process::Command, sync::OnceCell};
 
-use super::{Run, run, server::PUBLIC_KEY, write};
+use super::{Random, Run, run, server::PUBLIC_KEY, write};
 
 /// One Nix.
 #[derive(Clone, Debug)]
@@ -107,6 +108,44 @@ impl NixStore {
         command.args(["--no-out-link", "--store", &self.root()]).arg(file).args(args);
         let built = run(&mut command).await.ok();
         built.stdout.lines().map(str::to_owned).collect()
+    }
+
+    /// Adds a file of so many bytes that do not compress. The same `seed` gives the same bytes.
+    pub async fn add_noise(&self, name: &str, seed: u64, bytes: usize) -> String {
+        let mut random = Random::from(seed);
+        let noise = std::iter::repeat_with(|| random.next().to_le_bytes());
+        self.add(name, |file| file.write_all(&noise.flatten().take(bytes).collect::<Vec<u8>>()))
+            .await
+    }
+
+    /// Adds a large file, half of which does not compress.
+    pub async fn add_half_noise(&self, name: &str, seed: u64, bytes: usize) -> String {
+        const BLOCK: usize = 1 << 20;
+        let mut random = Random::from(seed);
+        let zeros = vec![0; BLOCK];
+        self.add(name, |file| {
+            for _ in 0..bytes / (2 * BLOCK) {
+                let noise = std::iter::repeat_with(|| random.next().to_le_bytes());
+                file.write_all(&noise.flatten().take(BLOCK).collect::<Vec<u8>>())?;
+                file.write_all(&zeros)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn add(
+        &self,
+        name: &str,
+        write: impl FnOnce(&mut std::fs::File) -> std::io::Result<()>,
+    ) -> String {
+        let path = self.dir.path().join(name);
+        write(&mut std::fs::File::create(&path).unwrap()).unwrap();
+        let mut add = self.program("nix-store");
+        add.args(["--store", &self.root(), "--add"]).arg(&path);
+        let added = run(&mut add).await.ok().stdout.trim().to_owned();
+        std::fs::remove_file(path).unwrap();
+        added
     }
 
     /// Every valid path.

@@ -76,6 +76,10 @@ impl Server {
         server
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }

@@ -153,6 +153,14 @@ impl S3 for Store {
         Ok(S3Response::new(parts::page(input, stored)))
     }
 
+    async fn list_multipart_uploads(
+        &self,
+        req: S3Request<ListMultipartUploadsInput>,
+    ) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
+        self.0.check_bucket(&req.input.bucket).await?;
+        Ok(S3Response::new(parts::under_way(&self.0.root, req.input).await?))
+    }
+
     async fn complete_multipart_upload(
         &self,
         req: S3Request<CompleteMultipartUploadInput>,

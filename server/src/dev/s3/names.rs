@@ -49,6 +49,15 @@ impl Names {
         self.beside(&format!(".upload-{upload_id}.metadata.json"))
     }
 
+    /// Key and id of the upload in parts whose file in the root has this name, if it is of `bucket`.
+    pub(super) fn upload_in(bucket: &str, file: &str) -> Option<(String, String)> {
+        let bucket = URL_SAFE_NO_PAD.encode(bucket);
+        let rest = file.strip_prefix(&format!(".bucket-{bucket}.object-"))?;
+        let (key, rest) = rest.split_once(".upload-")?;
+        let key = String::from_utf8(URL_SAFE_NO_PAD.decode(key).ok()?).ok()?;
+        Some((key, rest.strip_suffix(".metadata.json")?.to_owned()))
+    }
+
     fn beside(&self, suffix: &str) -> PathBuf {
         let encoded = |text: &str| URL_SAFE_NO_PAD.encode(text);
         let (bucket, key) = (encoded(&self.bucket), encoded(&self.key));
@@ -132,6 +141,17 @@ mod tests {
         for key in ["", ".", "..", "a/../b", "./a", "a/.", "a//b", "a/", "/a", "a\0b"] {
             assert!(names(key).check().is_err(), "{key:?}");
         }
+    }
+
+    #[test]
+    fn an_upload_in_parts_is_known_by_the_name_of_its_file() {
+        let file = names("nar/a").upload("0192ab4c").file_name().unwrap().to_owned();
+        let file = file.to_str().unwrap();
+        let found = Some(("nar/a".to_owned(), "0192ab4c".to_owned()));
+        assert_eq!(Names::upload_in("cache", file), found);
+        assert_eq!(Names::upload_in("other", file), None);
+        let headers = names("nar/a").headers();
+        assert_eq!(Names::upload_in("cache", headers.file_name().unwrap().to_str().unwrap()), None);
     }
 
     #[test]

@@ -4,12 +4,15 @@ use std::{io, path::Path};
 
 use s3s::{
     S3Error, S3Result,
-    dto::{CompletedPart, ETag, ListPartsInput, ListPartsOutput, Part, Timestamp},
+    dto::{
+        CompletedPart, ETag, ListMultipartUploadsInput, ListMultipartUploadsOutput, ListPartsInput,
+        ListPartsOutput, MultipartUpload, Part, Timestamp,
+    },
     s3_error,
 };
 use tokio::fs;
 
-use super::names::UploadNames;
+use super::names::{Names, UploadNames};
 
 /// Bytes that every part but the last has at least:
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>
@@ -74,6 +77,35 @@ pub(super) fn check(named: &[CompletedPart], stored: &[Stored]) -> S3Result<()> 
         }
     }
     Ok(())
+}
+
+/// The uploads that are under way in a bucket, all on one page: a small cache has few.
+pub(super) async fn under_way(
+    root: &Path,
+    input: ListMultipartUploadsInput,
+) -> S3Result<ListMultipartUploadsOutput> {
+    let mut uploads = Vec::new();
+    let mut entries = fs::read_dir(root).await.map_err(S3Error::internal_error)?;
+    while let Some(entry) = entries.next_entry().await.map_err(S3Error::internal_error)? {
+        let name = entry.file_name();
+        let found = name.to_str().and_then(|name| Names::upload_in(&input.bucket, name));
+        uploads.extend(found);
+    }
+    let prefix = input.prefix.clone().unwrap_or_default();
+    uploads.retain(|(key, _)| key.starts_with(&prefix));
+    uploads.sort();
+    let upload = |(key, upload_id)| MultipartUpload {
+        key: Some(key),
+        upload_id: Some(upload_id),
+        ..Default::default()
+    };
+    Ok(ListMultipartUploadsOutput {
+        bucket: Some(input.bucket),
+        prefix: input.prefix,
+        is_truncated: Some(false),
+        uploads: Some(uploads.into_iter().map(upload).collect()),
+        ..Default::default()
+    })
 }
 
 /// One page of ListParts.
