@@ -67,9 +67,9 @@ impl From<UploadError> for ApiError {
             | E::Parts(_)
             | E::OtherChecksum(_)
             | E::Compose(_) => Self::bad_request(public),
-            E::TooManyOpen | E::TooManyPlanned | E::TooManyBodies => {
-                Self::new(StatusCode::TOO_MANY_REQUESTS, public)
-            }
+            // Asking again does not make it fewer.
+            E::TooManyBodies => Self::bad_request(public),
+            E::TooManyOpen | E::TooManyPlanned => Self::new(StatusCode::TOO_MANY_REQUESTS, public),
             E::Incomplete(_) | E::Stale => Self::new(StatusCode::CONFLICT, public),
             E::Store(error) => error.into(),
             E::S3(error) => error.into(),

@@ -157,7 +157,8 @@ async fn a_push_that_died_at_90_percent_is_taken_up_from_another_machine() {
     let (elsewhere, same) = many(PATHS).await;
     assert_eq!(top, same);
     let (cache, proxy) = TestCache::behind_s3_proxy().await;
-    proxy.set(each(nars, Fault::latency(100)));
+    // Slower than reports are taken, so that few are on their way.
+    proxy.set(each(nars, Fault::latency(300)));
     let mut push = cache.command(&store, "push", std::slice::from_ref(&top)).spawn().unwrap();
     let sent = || proxy.count(|record| nars(&record.seen) && record.s3 == Some(200));
     while sent() < PATHS * 9 / 10 {

@@ -235,7 +235,7 @@ async fn open_uploads_planned_paths_and_bodies_of_a_nar_have_limits() {
         assert_eq!(status, 200, "{body}");
     }
     let (status, body) = urls(&cache, &id, json!([nar(100, MD5)])).await;
-    assert_eq!(status, 429, "{body}");
+    assert_eq!(status, 400, "{body}");
 
     let sql = cache.sql().await;
     let open_more = |count: u32, paths: u32| {

@@ -197,7 +197,11 @@ async fn of_two_pushes_of_one_large_nar_the_first_to_end_ends_both() {
     let (cache, proxy) = TestCache::behind_s3_proxy().await;
     // The first push is slow from its first part on, the second, which begins later, is not.
     proxy.set(|seen| {
-        if parts(seen) && SLOW.load(Ordering::Relaxed) { Fault::Slow(200_000) } else { Fault::None }
+        if parts(seen) && SLOW.load(Ordering::Relaxed) {
+            Fault::Slow(1_500_000)
+        } else {
+            Fault::None
+        }
     });
     let mut slow = cache.command(&store, "push", &args(&paths));
     let slow = tokio::spawn(async move { crate::support::run(&mut slow).await });
@@ -217,7 +221,11 @@ async fn what_another_push_has_stored_counts_only_if_it_is_there() {
     let (store, paths) = large(8).await;
     let (cache, proxy) = TestCache::behind_s3_proxy().await;
     let slow_first = |seen: &Seen| {
-        if parts(seen) && SLOW.load(Ordering::Relaxed) { Fault::Slow(200_000) } else { Fault::None }
+        if parts(seen) && SLOW.load(Ordering::Relaxed) {
+            Fault::Slow(1_500_000)
+        } else {
+            Fault::None
+        }
     };
     proxy.set(slow_first);
     let mut slow = cache.command(&store, "push", &args(&paths));

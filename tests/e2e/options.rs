@@ -107,6 +107,10 @@ async fn what_the_bucket_has_lost_is_found_and_sent_again() {
             lost += 1;
         }
     }
+    // Time passes: nobody can write any of these keys any more.
+    let sql = cache.sql().await;
+    let old = "UPDATE objects SET writable_until = now() - interval '1 hour'";
+    sql.batch_execute(old).await.unwrap();
     // Without looking, the database is believed.
     let blind = cache.push(store, roots).await.ok();
     assert!(blind.stderr.contains("nothing to send"), "{}", blind.stderr);

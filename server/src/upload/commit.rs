@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use super::{Caller, IDLE_TIME, UploadError, Uploads, abandon::release_all, retry};
 use crate::{
-    s3::{OWN_URL_LIFETIME, S3Error},
+    s3::{LATEST_PUT, OWN_URL_LIFETIME, S3Error},
     store::{self, Composed, NextPath, Tx, Unpublished, Upload, UploadGone, UploadState},
 };
 
@@ -24,10 +24,6 @@ const WAVE: usize = 1000;
 
 /// Narinfos that one commit sends at once; all together stay within the bucket's own bound.
 const PUTS_AT_ONCE: usize = 64;
-
-/// A PUT that has not begun so long after its wave's URLs were signed is left to a later wave: they
-/// live for a minute, and its tries need some of that.
-const LATEST_START: Duration = Duration::from_secs(30);
 
 /// A wave that was taken is sent for this long at least, however long it took to take it: under
 /// load each call would pay for a wave and send none of it.
@@ -193,7 +189,8 @@ async fn publish(
     narinfos: Vec<Unpublished>,
     until: Instant,
 ) -> Result<Vec<i64>, S3Error> {
-    let until = until.min(Instant::now() + LATEST_START);
+    // What has not begun by then is left to a later wave.
+    let until = until.min(Instant::now() + LATEST_PUT);
     let results: Vec<_> = stream::iter(narinfos)
         .map(|narinfo| async move {
             if Instant::now() >= until {

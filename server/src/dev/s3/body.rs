@@ -16,6 +16,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use md5::{Digest as _, Md5};
 use s3s::{S3Error, S3Result, dto::StreamingBlob, s3_error};
+use sha2::Sha256;
 use tokio::{
     sync::{OwnedRwLockWriteGuard, RwLock},
     time::timeout,
@@ -28,21 +29,26 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 pub(super) struct Expected {
     length: Option<u64>,
     md5: Option<[u8; 16]>,
+    sha256: Option<[u8; 32]>,
 }
 
 impl Expected {
-    /// From the headers `Content-Length` and `Content-MD5`.
-    pub(super) fn new(length: Option<i64>, md5: Option<&str>) -> S3Result<Self> {
+    /// From the headers `Content-Length`, `Content-MD5` and `x-amz-checksum-sha256`.
+    pub(super) fn new(
+        length: Option<i64>,
+        md5: Option<&str>,
+        sha256: Option<&str>,
+    ) -> S3Result<Self> {
         let length = length.and_then(|length| length.try_into().ok());
-        let md5 = match md5 {
-            Some(text) => {
-                let bytes = BASE64.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
-                Some(bytes.ok_or_else(|| s3_error!(InvalidDigest, "Content-MD5 is no MD5"))?)
-            }
-            None => None,
-        };
-        Ok(Self { length, md5 })
+        let (md5, sha256) = (digest("MD5", md5)?, digest("SHA-256", sha256)?);
+        Ok(Self { length, md5, sha256 })
     }
+}
+
+fn digest<const N: usize>(name: &str, text: Option<&str>) -> S3Result<Option<[u8; N]>> {
+    let Some(text) = text else { return Ok(None) };
+    let bytes = BASE64.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
+    bytes.map(Some).ok_or_else(|| s3_error!(InvalidDigest, "the {name} of the body is none"))
 }
 
 /// What became of a body.
@@ -70,8 +76,15 @@ impl Check {
         expected: Expected,
         key: Arc<RwLock<()>>,
     ) -> StreamingBlob {
-        let reading =
-            Reading { body, expected, key, check: self.clone(), received: 0, md5: Md5::new() };
+        let reading = Reading {
+            body,
+            md5: expected.md5.map(|_| Md5::new()),
+            sha256: expected.sha256.map(|_| Sha256::new()),
+            expected,
+            key,
+            check: self.clone(),
+            received: 0,
+        };
         StreamingBlob::wrap(stream::try_unfold(reading, Reading::next))
     }
 
@@ -92,7 +105,9 @@ struct Reading {
     key: Arc<RwLock<()>>,
     check: Check,
     received: u64,
-    md5: Md5,
+    /// Of what has come so far, where there is something to compare it with.
+    md5: Option<Md5>,
+    sha256: Option<Sha256>,
 }
 
 impl Reading {
@@ -100,7 +115,12 @@ impl Reading {
         match timeout(STALL_TIMEOUT, self.body.next()).await {
             Ok(Some(Ok(bytes))) => {
                 self.received += bytes.len() as u64;
-                self.md5.update(&bytes);
+                if let Some(md5) = &mut self.md5 {
+                    md5.update(&bytes);
+                }
+                if let Some(sha256) = &mut self.sha256 {
+                    sha256.update(&bytes);
+                }
                 Ok(Some((bytes, self)))
             }
             Ok(None) => self.end().await,
@@ -121,9 +141,10 @@ impl Reading {
             let got = self.received;
             return self.refuse(s3_error!(IncompleteBody, "got {got} bytes of {length}"));
         }
-        let actual: [u8; 16] = self.md5.clone().finalize().into();
-        if self.expected.md5.is_some_and(|expected| expected != actual) {
-            return self.refuse(s3_error!(BadDigest, "the body does not have this Content-MD5"));
+        let md5: Option<[u8; 16]> = self.md5.clone().map(|md5| md5.finalize().into());
+        let sha256: Option<[u8; 32]> = self.sha256.clone().map(|sha256| sha256.finalize().into());
+        if self.expected.md5 != md5 || self.expected.sha256 != sha256 {
+            return self.refuse(s3_error!(BadDigest, "the body does not have this checksum"));
         }
         let guard = Arc::clone(&self.key).write_owned().await;
         *self.check.lock() = Verdict::Accepted(guard);

@@ -127,7 +127,7 @@ impl Shared {
         names.check()?;
 
         let check = Check::default();
-        let expected = Expected::new(input.content_length, input.content_md5.as_deref())?;
+        let expected = expected(input.content_length, &input.content_md5, &input.checksum_sha256)?;
         let key = self.keys.of((&input.bucket, &input.key));
         input.body = input.body.take().map(|body| check.body(body, expected, key));
         let result = self.files.put_object(req).await;
@@ -156,7 +156,7 @@ impl Shared {
         }
 
         let check = Check::default();
-        let expected = Expected::new(input.content_length, input.content_md5.as_deref())?;
+        let expected = expected(input.content_length, &input.content_md5, &input.checksum_sha256)?;
         let lock = self.uploads.of(&input.upload_id);
         input.body = input.body.take().map(|body| check.body(body, expected, lock));
         let (bucket, key) = (input.bucket.clone(), input.key.clone());
@@ -240,6 +240,14 @@ impl Shared {
         let _key = self.keys.of((bucket, key)).write_owned().await;
         remove(&names).await
     }
+}
+
+fn expected(
+    length: Option<i64>,
+    md5: &Option<String>,
+    sha256: &Option<String>,
+) -> S3Result<Expected> {
+    Expected::new(length, md5.as_deref(), sha256.as_deref())
 }
 
 /// Removes an object with all that belongs to it. The folder it lay in stays: a PUT may just be
