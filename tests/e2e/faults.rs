@@ -206,7 +206,7 @@ async fn a_push_through_random_faults_completes_or_says_why() {
         Fault::TruncateAnswer,
         Fault::Slow(20_000),
     ];
-    stream::iter(0..rounds(6))
+    stream::iter(0..rounds(4))
         .for_each_concurrent(AT_ONCE, |_| {
             let (random, faults) = (Arc::clone(&random), faults.clone());
             let rule = move |_: &Seen| {

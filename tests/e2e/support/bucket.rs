@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -12,7 +13,7 @@ use rusty_s3::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::parts::{http, parts, unique};
+use super::parts::{embedded_s3, http, parts, unique};
 
 const A_MINUTE: Duration = Duration::from_secs(60);
 
@@ -21,6 +22,22 @@ pub struct Bucket {
     credentials: Credentials,
     /// What Nix reads from.
     reader: String,
+    removed: AtomicBool,
+}
+
+/// Some S3 servers take only so many buckets. The embedded one goes with all of its files.
+impl Drop for Bucket {
+    fn drop(&mut self) {
+        if !embedded_s3() && !self.removed.load(Ordering::Relaxed) {
+            let again = Self {
+                bucket: self.bucket.clone(),
+                credentials: self.credentials.clone(),
+                reader: String::new(),
+                removed: AtomicBool::new(true),
+            };
+            parts().runtime.spawn(async move { again.remove().await });
+        }
+    }
 }
 
 /// The fields of a narinfo, decoded.
@@ -43,7 +60,7 @@ impl Bucket {
         } else {
             serve_publicly(bucket.clone(), credentials.clone()).await
         };
-        Self { bucket, credentials, reader }
+        Self { bucket, credentials, reader, removed: AtomicBool::new(false) }
     }
 
     pub fn name(&self) -> &str {
@@ -138,6 +155,7 @@ impl Bucket {
 
     /// Deletes all objects, and the bucket.
     pub async fn remove(&self) {
+        self.removed.store(true, Ordering::Relaxed);
         for key in self.keys().await {
             self.delete(&key).await;
         }

@@ -33,6 +33,8 @@ pub struct S3 {
 pub struct Parts {
     postgres: String,
     pub s3: S3,
+    /// Lives longer than any test.
+    pub runtime: tokio::runtime::Handle,
 }
 
 /// Whether the S3 server is the embedded one, whose behaviour we know.
@@ -112,7 +114,8 @@ async fn start() -> (Parts, (Postgres, Option<EmbeddedS3>)) {
             (s3, Some(embedded))
         }
     };
-    (Parts { postgres: connection, s3 }, (postgres, embedded))
+    let runtime = tokio::runtime::Handle::current();
+    (Parts { postgres: connection, s3, runtime }, (postgres, embedded))
 }
 
 /// A test run may end at any moment, and nothing is dropped then: a shell waits for the end of its
