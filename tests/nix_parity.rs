@@ -128,7 +128,13 @@ fn narinfo(file: &Path) -> BTreeMap<String, String> {
 
 fn packed(path: &Path, expected: &Expected) -> (Vec<u8>, FileHash, Listing) {
     let cancel = AtomicBool::new(false);
-    let packed = pack(path, expected, &PackOptions { level: 3 }, &cancel).unwrap();
+    let packed = pack(
+        path,
+        expected,
+        &PackOptions { level: 3, checksum: niks3_core::hash::ChecksumAlgorithm::Md5 },
+        &cancel,
+    )
+    .unwrap();
     assert_eq!(list(path, &cancel).unwrap(), packed.listing);
     let mut bytes = Vec::new();
     match packed.body {

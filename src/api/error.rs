@@ -96,6 +96,11 @@ impl ApiError {
             Self::Refused { status, .. } if status.is_server_error() => Some(
                 "the server's log says more; pushing again goes on where this ended".to_owned(),
             ),
+            Self::Refused { status: StatusCode::FAILED_DEPENDENCY, .. } => Some(
+                "S3 refuses the server itself: whoever runs it looks at its S3 settings, at the \
+                 bucket's policy and at its log"
+                    .to_owned(),
+            ),
             Self::Refused { .. } => None,
             Self::Token { source, .. } => source.hint(),
             Self::Moved { .. } => Some("give that URL".to_owned()),

@@ -17,6 +17,13 @@ use super::{
 /// refused for another reason.
 const OLD_URL: Duration = Duration::from_secs(60);
 
+/// Tries of one body that fail for another reason than too many requests: some 20 seconds of
+/// pauses, longer than a node of S3 takes to be replaced.
+const TRIES: usize = 7;
+
+/// The same of a listing, which nothing waits for.
+const LISTING_TRIES: usize = 3;
+
 /// How often the URL of one body is asked for anew.
 const RENEWALS: usize = 4;
 
@@ -51,6 +58,7 @@ pub(super) async fn deliver(
         | ObjectSpec::Part { bytes, .. } => *bytes,
         ObjectSpec::LargeNar { .. } => return Err(failed(SendError::NoUrl)),
     };
+    let tries = if matches!(spec, ObjectSpec::Listing { .. }) { LISTING_TRIES } else { TRIES };
     let mut renewals = 0;
     loop {
         let (key, url, headers) = match job.url(spec.clone(), &shown).await? {
@@ -61,7 +69,7 @@ pub(super) async fn deliver(
             UrlAnswer::Multipart { .. } => return Err(failed(SendError::NoUrl)),
         };
         let asked = Instant::now();
-        match job.cx.s3.put(&url, &headers, body, bytes).await {
+        match job.cx.s3.put(&url, &headers, (body, bytes), tries).await {
             Ok(etag) => return Ok(Delivered::Taken { key, etag }),
             Err(error) if is_part(&spec) && error.is_no_such_upload() => {
                 return Ok(Delivered::Gone);

@@ -43,10 +43,6 @@ const CHUNK_BYTES: usize = 256 * 1024;
 /// Bytes of S3's answer that are looked at.
 const MAX_ERROR_BYTES: usize = 16 * 1024;
 
-/// Tries of one body that fail for another reason than too many requests: some 20 seconds of
-/// pauses, longer than a node of S3 takes to be replaced.
-const TRIES: usize = 7;
-
 /// For how long S3 may ask everyone to slow down and take nothing at all. While it takes something, a
 /// body is sent again as often as it needs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -189,15 +185,16 @@ impl S3 {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// PUTs a body of `bytes` with these headers, all of which are signed. Answers the ETag.
+    /// PUTs a body of `bytes` with these headers, all of which are signed; `tries` times at most,
+    /// those not counted after which S3 asked for fewer requests. Answers the ETag.
     pub(super) async fn put(
         &self,
         url: &PresignedUrl,
         headers: &BTreeMap<String, String>,
-        body: &Body,
-        bytes: u64,
+        (body, bytes): (&Body, u64),
+        tries: usize,
     ) -> Result<Option<String>, SendError> {
-        let (started, mut pauses) = (Instant::now(), pauses());
+        let (started, mut pauses) = (Instant::now(), pauses(tries));
         loop {
             let permit = self.pace.enter().await;
             let error = match self.put_once(url, headers, body, bytes).await {
@@ -264,12 +261,12 @@ impl S3 {
 }
 
 /// Between tries that fail for another reason than too many requests: growing, with jitter.
-fn pauses() -> impl Iterator<Item = Duration> {
+fn pauses(tries: usize) -> impl Iterator<Item = Duration> {
     let policy = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(300))
         .with_max_delay(Duration::from_secs(20))
         .with_jitter()
-        .with_max_times(TRIES - 1);
+        .with_max_times(tries.saturating_sub(1));
     policy.build()
 }
 

@@ -10,7 +10,8 @@ use std::{
 use futures_util::{StreamExt as _, future::join_all, stream};
 
 use crate::support::{
-    Fault, Random, Run, S3Proxy, Seen, TestCache, each, first, first_try, rounds, shared_store,
+    Fault, Random, Run, S3Proxy, Seen, TestCache, each, first, first_try, long_profile, rounds,
+    shared_store,
 };
 
 /// Caches under test at once: most of the time they wait.
@@ -118,11 +119,9 @@ async fn a_line_that_is_slow_or_far_only_takes_its_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_is_damaged_on_the_way_is_refused_and_sent_again() {
-    // Each NAR and listing once, and one narinfo of the first wave.
-    let narinfo = first(1, narinfos, Fault::FlipBit);
-    let rule = first_try(|seen| nars(seen) || listings(seen), Fault::FlipBit);
-    let rule = move |seen: &Seen| if narinfos(seen) { narinfo(seen) } else { rule(seen) };
-    let (pushed, _, proxy) = push_through(rule).await;
+    // Each of them once.
+    let (pushed, _, proxy) =
+        push_through(first_try(|seen| seen.method == "PUT", Fault::FlipBit)).await;
     pushed.ok();
     for kind in [nars, listings, narinfos] {
         let refused = proxy.count(|record| kind(&record.seen) && record.s3 == Some(400));
@@ -141,6 +140,10 @@ async fn what_s3_never_does_is_said_and_nothing_is_half_published() {
         (nars, forbidden.clone(), 4, &["cannot send the NAR of", "403", "AccessDenied", "hint:"]),
         (narinfos, forbidden, 4, &["424", "403", "AccessDenied", ".narinfo"]),
     ];
+    // What may pass is waited for, the server for two minutes: not every day.
+    let every_day: [usize; 3] = [0, 4, 5];
+    let said = said.into_iter().enumerate();
+    let said = said.filter(|(n, _)| long_profile() || every_day.contains(n)).map(|(_, said)| said);
     join_all(said.map(|(kind, fault, code, parts)| async move {
         let (pushed, ..) = push_through(each(kind, fault)).await;
         let pushed = pushed.failed(code, parts);
@@ -155,9 +158,7 @@ async fn listings_that_s3_does_not_take_cost_nothing_and_come_with_a_later_push(
     pushed.ok();
     assert!(proxy.count(|record| listings(&record.seen) && record.answered.is_none()) > 0);
     assert!(cache.bucket.keys_ending(".ls").await.is_empty());
-    // The URLs that were given for them have expired.
-    let expire = "UPDATE objects SET writable_until = now() WHERE stored_at IS NULL";
-    cache.sql().await.batch_execute(expire).await.unwrap();
+    // The URLs that were given for them are still good: the same bodies may be sent again.
     let (store, roots) = shared_store().await;
     cache.push(store, roots).await.ok();
     let narinfos = cache.bucket.keys_ending(".narinfo").await.len();

@@ -32,6 +32,7 @@ async fn bucket(answer: fn(usize) -> Response) -> (Bucket, Arc<AtomicUsize>) {
         lookup: BucketLookup::Path,
         credentials: Credentials { access_key: "a".to_owned(), secret_key: "s".to_owned() },
         concurrency: NonZeroUsize::new(8).unwrap(),
+        checksum: niks3_core::hash::ChecksumAlgorithm::Md5,
         metadata_encoding: MetadataEncoding::None,
     };
     (config.open().unwrap(), asked)
