@@ -123,7 +123,10 @@ async fn abort_ended_uploads(uploads: Arc<Uploads>) {
             Ok(aborted) => {
                 info!(multiparts.aborted = aborted, "aborted parts of pushes that ended")
             }
-            Err(error) => warn!(error = &error as &dyn std::error::Error, "cannot look for such"),
+            Err(error) => warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot look for parts of pushes that ended"
+            ),
         }
         tokio::time::sleep(ABORT_PAUSE).await;
     }

@@ -89,8 +89,7 @@ pub enum UrlAnswer {
     Stored,
     /// Somebody else may be writing that key: leave it out this time (listings only).
     Busy,
-    /// That multipart upload is no more (parts only): another push may have sent the NAR. Ask for
-    /// the NAR again.
+    /// That multipart upload is no more: another push may have sent the NAR. Ask for the NAR again.
     Gone,
 }
 

@@ -62,6 +62,8 @@ impl S3Error {
     pub fn verdict(&self) -> Verdict {
         match self {
             Self::Unreachable { .. } => Verdict::Again,
+            // An answer to an opening or a completion that broke off, or is none of S3's.
+            Self::Refused { status, code: None, .. } if status.is_success() => Verdict::Again,
             Self::Refused { status, code, .. } => Verdict::of(status.as_u16(), code.as_deref()),
             Self::NoTurn { .. } => Verdict::SlowDown,
         }

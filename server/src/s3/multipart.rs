@@ -22,8 +22,8 @@ use super::{
     request::{PATIENCE, REQUEST_TIMEOUT},
 };
 
-/// How long completing one may take: S3 puts thousands of parts together. Below the minute that
-/// proxies between client and server wait for an answer.
+/// How long completing one may take: S3 puts thousands of parts together. Where that is too short, or
+/// a proxy before the server cuts the call off, the client calls again and the object is looked for.
 pub const COMPLETE_TIME: Duration = Duration::from_secs(45);
 
 impl Bucket {

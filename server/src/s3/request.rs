@@ -67,6 +67,26 @@ impl Bucket {
         Ok(Some(Head { bytes, encoding }))
     }
 
+    /// Whether S3 says in words that an object is not there.
+    ///
+    /// # Errors
+    /// When it says something else, or somebody else answers in its place.
+    pub async fn is_missing(&self, key: &ObjectKey) -> Result<bool, S3Error> {
+        let name = key.to_string();
+        let url = || self.bucket.get_object(Some(&self.credentials), &name).sign(OWN_URL_LIFETIME);
+        // Of what is there after all, one byte will do.
+        let headers = [("range".to_owned(), "bytes=0-0".to_owned())];
+        match self.send(Method::GET, &name, url, &headers, Bytes::new(), PATIENCE).await {
+            Ok(_) => Ok(false),
+            Err(S3Error::Refused { status: StatusCode::NOT_FOUND, code: Some(code), .. })
+                if code == "NoSuchKey" =>
+            {
+                Ok(true)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Reads a small object. `None`: it is not there.
     ///
     /// # Errors
@@ -177,10 +197,12 @@ impl Bucket {
             return Err(S3Error::NoTurn { method, key, bucket });
         };
         let sent = self.send_once(time, method, key, url, headers, body).await;
-        if let Err(error) = &sent
-            && error.verdict() == Verdict::SlowDown
-        {
-            permit.done(Outcome::SlowDown { retry_after: error.retry_after() });
+        match &sent {
+            Ok(_) => drop(permit.done(Outcome::Served)),
+            Err(error) if error.verdict() == Verdict::SlowDown => {
+                permit.done(Outcome::SlowDown { retry_after: error.retry_after() });
+            }
+            Err(_) => {}
         }
         sent
     }

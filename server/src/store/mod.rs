@@ -28,7 +28,7 @@ pub use lost::{Recorded, recorded, recorded_nars, void_lost};
 pub use migrate::{MigrateError, migrate};
 pub use multiparts::{
     Multipart, ended_multiparts, forget_multiparts, insert_large_nars, multipart_opened,
-    multiparts_of, other_multiparts, own_multiparts,
+    multiparts_of, other_multiparts, own_multiparts, unused_multiparts,
 };
 pub use narinfos::{
     Composable, Composed, NextPath, Unpublished, compose, lock_composable, mark_done, next_paths,
@@ -193,6 +193,16 @@ impl Tx<'_> {
     pub async fn enter_gate(&self) -> Result<(), StoreError> {
         let sql = "SELECT pg_advisory_xact_lock_shared($1)";
         self.execute("enter the gate", sql, &[&GATE]).await.map(drop)
+    }
+
+    /// Enters the gate alone: nothing gets a reason to live, and nothing is composed or found to be
+    /// published, until this transaction ends. For short transactions only.
+    ///
+    /// # Errors
+    /// When others stay inside for longer than the lock timeout.
+    pub async fn enter_gate_alone(&self) -> Result<(), StoreError> {
+        let sql = "SELECT pg_advisory_xact_lock($1)";
+        self.execute("enter the gate alone", sql, &[&GATE]).await.map(drop)
     }
 
     pub(crate) async fn execute(

@@ -1,12 +1,13 @@
 //! NARs that are being sent in parts: which multipart uploads S3 may have open for us.
 
-use niks3_core::object_key::ObjectKey;
+use niks3_core::{hash::NarHash, object_key::ObjectKey};
 use tokio_postgres::{Row, types::ToSql};
 
 use super::{Connection, StoreError, Tx, read_text};
 
 const INSERT_LARGE_NARS: &str = include_str!("sql/insert_large_nars.sql");
 const OWN_MULTIPARTS: &str = include_str!("sql/own_multiparts.sql");
+const UNUSED_MULTIPARTS: &str = include_str!("sql/unused_multiparts.sql");
 const OTHER_MULTIPARTS: &str = include_str!("sql/other_multiparts.sql");
 const ENDED_MULTIPARTS: &str = include_str!("sql/ended_multiparts.sql");
 
@@ -46,7 +47,7 @@ pub async fn multipart_opened(tx: &Tx<'_>, id: i64, s3_id: &str) -> Result<bool,
     Ok(tx.execute("note a multipart upload", sql, &[&id, &s3_id]).await? > 0)
 }
 
-/// Those of `keys` for which this upload has a multipart upload under way.
+/// Those of `keys` for which this upload has a multipart upload under way. From now on it is in use.
 ///
 /// # Errors
 /// When the query fails or a row cannot be read.
@@ -60,12 +61,33 @@ pub async fn own_multiparts(
     rows.iter().map(read).collect()
 }
 
-/// Multipart uploads of anyone for the contents of `stored` NARs.
+/// Multipart uploads that S3 has opened for this upload and that it has not begun to use, one for
+/// each of these NarHashes: a call whose answer was lost is not answered with another one.
 ///
 /// # Errors
 /// When the query fails or a row cannot be read.
-pub async fn other_multiparts(tx: &Tx<'_>, stored: &[i64]) -> Result<Vec<Multipart>, StoreError> {
-    let rows = tx.rows("look up other multipart uploads", OTHER_MULTIPARTS, &[&stored]).await?;
+pub async fn unused_multiparts(
+    tx: &Tx<'_>,
+    upload: i64,
+    hashes: &[NarHash],
+) -> Result<Vec<Multipart>, StoreError> {
+    let hashes: Vec<String> = hashes.iter().map(NarHash::nix32).collect();
+    let rows =
+        tx.rows("look up unused multipart uploads", UNUSED_MULTIPARTS, &[&upload, &hashes]).await?;
+    rows.iter().map(read).collect()
+}
+
+/// Up to `limit` multipart uploads of anyone for the contents of `stored` NARs.
+///
+/// # Errors
+/// When the query fails or a row cannot be read.
+pub async fn other_multiparts(
+    tx: &Tx<'_>,
+    stored: &[i64],
+    limit: usize,
+) -> Result<Vec<Multipart>, StoreError> {
+    let params: [&(dyn ToSql + Sync); 2] = [&stored, &(limit as i64)];
+    let rows = tx.rows("look up other multipart uploads", OTHER_MULTIPARTS, &params).await?;
     rows.iter().map(read).collect()
 }
 
@@ -77,22 +99,22 @@ pub async fn multiparts_of(
     connection: &Connection,
     upload: i64,
 ) -> Result<Vec<Multipart>, StoreError> {
-    let sql = "SELECT m.object_id AS id, o.key, m.s3_id FROM multiparts m \
-               CROSS JOIN LATERAL (SELECT o.key FROM objects o WHERE o.id = m.object_id LIMIT 1) o \
-               WHERE m.upload = $1";
+    let sql = "SELECT m.object_id AS id, m.key, m.s3_id FROM multiparts m WHERE m.upload = $1";
     let rows = connection.rows("list an upload's multipart uploads", sql, &[&upload]).await?;
     rows.iter().map(read).collect()
 }
 
-/// Up to `limit` multipart uploads whose push has ended or is gone.
+/// Up to `limit` multipart uploads whose push has ended or is gone and that nobody can write any
+/// more, those after the one with the row `after`.
 ///
 /// # Errors
 /// When the query fails or a row cannot be read.
 pub async fn ended_multiparts(
     connection: &Connection,
+    after: i64,
     limit: usize,
 ) -> Result<Vec<Multipart>, StoreError> {
-    let params: [&(dyn ToSql + Sync); 1] = [&(limit as i64)];
+    let params: [&(dyn ToSql + Sync); 2] = [&after, &(limit as i64)];
     let rows = connection.rows("look for ended uploads' parts", ENDED_MULTIPARTS, &params).await?;
     rows.iter().map(read).collect()
 }

@@ -12,6 +12,7 @@ use super::{StoreError, Tx, read_text};
 
 const ADOPT_NARS: &str = include_str!("sql/adopt_nars.sql");
 const OWN_NARS: &str = include_str!("sql/own_nars.sql");
+const COUNT_OWN_NARS: &str = include_str!("sql/count_own_nars.sql");
 const INSERT_NARS: &str = include_str!("sql/insert_nars.sql");
 const INSERT_LISTINGS: &str = include_str!("sql/insert_listing_rows.sql");
 const PLANNED_LISTINGS: &str = include_str!("sql/planned_listings.sql");
@@ -215,7 +216,8 @@ pub async fn hold_and_write(
     Ok(rows.first().map_or(0.0, |row| row.get(0)))
 }
 
-/// The largest number of keys that this upload has for one of these NarHashes.
+/// The largest numbers of keys that this upload has for one of these NarHashes: of those that it may
+/// write or could have written, and of all, those included that S3 has not opened.
 ///
 /// # Errors
 /// When the query fails.
@@ -223,13 +225,10 @@ pub async fn count_own_nars(
     tx: &Tx<'_>,
     upload: i64,
     hashes: &[NarHash],
-) -> Result<i64, StoreError> {
+) -> Result<(i64, i64), StoreError> {
     let hashes: Vec<String> = hashes.iter().map(NarHash::nix32).collect();
-    let sql = "SELECT coalesce(max(n), 0) FROM unnest($2::text[]) AS h(hash) CROSS JOIN LATERAL ( \
-               SELECT count(*) AS n FROM objects o WHERE o.key >= 'nar/' || h.hash || '-' \
-               AND o.key < 'nar/' || h.hash || '.' AND o.writer = $1) n";
-    let rows = tx.rows("count own NARs", sql, &[&upload, &hashes]).await?;
-    Ok(rows.first().map_or(0, |row| row.get(0)))
+    let rows = tx.rows("count own NARs", COUNT_OWN_NARS, &[&upload, &hashes]).await?;
+    Ok(rows.first().map_or((0, 0), |row| (row.get(0), row.get(1))))
 }
 
 /// Those of `keys` that this upload may write. What is not answered is not its own.
@@ -255,15 +254,18 @@ fn read_own(row: &tokio_postgres::Row) -> Result<OwnObject, StoreError> {
     })
 }
 
-/// Notes that these objects, the server's own, are in the bucket. Inside the gate.
+/// Notes that these narinfos, which the server has sent, are in the bucket, and answers those of
+/// which that is true: one whose composition has been found to be void meanwhile is none. Inside the
+/// gate.
 ///
 /// # Errors
 /// When the query fails.
-pub async fn mark_stored(tx: &Tx<'_>, objects: &[i64]) -> Result<(), StoreError> {
+pub async fn mark_stored(tx: &Tx<'_>, objects: &[i64]) -> Result<Vec<i64>, StoreError> {
     if objects.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    tx.execute("mark as stored", MARK_STORED, &[&objects]).await.map(drop)
+    let rows = tx.rows("mark as stored", MARK_STORED, &[&objects]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// An object that was found in the bucket as it was reported.

@@ -136,8 +136,9 @@ async fn lock(
 }
 
 async fn note(tx: &Tx<'_>, upload: &Upload, published: &[i64]) -> Result<(), UploadError> {
-    store::mark_stored(tx, published).await?;
-    Ok(store::mark_done(tx, upload.number, published).await?)
+    // What another commit has noted before us is met as published by the next wave.
+    let stored = store::mark_stored(tx, published).await?;
+    Ok(store::mark_done(tx, upload.number, &stored).await?)
 }
 
 async fn advance(

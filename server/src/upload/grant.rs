@@ -12,11 +12,18 @@ use niks3_core::{
 };
 
 use super::{Caller, IDLE_TIME, UploadError, Uploads, plan::random_part};
-use crate::store::{self, ListingRow, Multipart, NarRow, OwnObject, Tx};
+use crate::{
+    s3::OWN_URL_LIFETIME,
+    store::{self, ListingRow, Multipart, NarRow, OwnObject, Tx},
+};
 
 /// Bodies that one upload may be given keys for of one NAR: packing is deterministic, so there is
 /// one, or a few if a client is restarted as another version or packs a large NAR again.
 const MAX_BODIES_OF_A_NAR: i64 = 8;
+
+/// The same with those multipart uploads that were never used: S3 did not open them, or nobody heard
+/// that it did.
+const MAX_KEYS_OF_A_NAR: i64 = 64;
 
 /// What an object is called before it has a key. Parts have one.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -46,6 +53,8 @@ pub(super) enum Granted {
     Row(OwnObject),
     /// A key for a multipart upload that S3 is yet to open.
     ToOpen(Multipart),
+    /// One that it has opened.
+    Open(Multipart),
     /// A part of an open one may be written.
     Part(Multipart),
 }
@@ -57,7 +66,10 @@ impl Granted {
             Self::Adopted => None,
             Self::Row(own) if own.stored => Some((own.id, Duration::ZERO)),
             Self::Row(own) => Some((own.id, lifetime + put_time(own.bytes))),
-            Self::ToOpen(multipart) => Some((multipart.id, Duration::ZERO)),
+            // Opening is no writing, but a request under way: until it has ended one way or the
+            // other, S3 may come to have something open that has to be looked for.
+            Self::ToOpen(multipart) => Some((multipart.id, OWN_URL_LIFETIME + put_time(0))),
+            Self::Open(multipart) => Some((multipart.id, Duration::ZERO)),
             Self::Part(multipart) => Some((multipart.id, lifetime + put_time(bytes(object)))),
         }
     }
@@ -173,8 +185,17 @@ async fn grant_nars(
             granted.insert(Name::Nar(hash), Granted::Row(own));
         }
     }
+    let large = wanted.iter().filter(|(_, way)| matches!(way, Way::Parts));
+    let large: Vec<NarHash> = large.map(|(hash, _)| *hash).collect();
+    for open in store::unused_multiparts(tx, upload, &large).await? {
+        if let ObjectKey::Nar(hash, _) = open.key {
+            wanted.remove(&hash);
+            granted.insert(Name::Nar(hash), Granted::Open(open));
+        }
+    }
     let hashes: Vec<NarHash> = wanted.keys().copied().collect();
-    if store::count_own_nars(tx, upload, &hashes).await? >= MAX_BODIES_OF_A_NAR {
+    let (bodies, keys) = store::count_own_nars(tx, upload, &hashes).await?;
+    if bodies >= MAX_BODIES_OF_A_NAR || keys >= MAX_KEYS_OF_A_NAR {
         return Err(UploadError::TooManyBodies);
     }
     granted.extend(insert_nars(tx, upload, wanted).await?);

@@ -39,8 +39,8 @@ pub(super) async fn note_lost(
 ) -> Result<Vec<ObjectKey>, UploadError> {
     let looked: Vec<Option<Recorded>> = stream::iter(recorded)
         .map(|object| async move {
-            let there = is_there(&cx.bucket, &object.key, object.bytes).await?;
-            Ok::<_, S3Error>((!there).then_some(object))
+            let lost = is_lost(&cx.bucket, &object.key, object.bytes).await?;
+            Ok::<_, S3Error>(lost.then_some(object))
         })
         .buffer_unordered(LOOKS_AT_ONCE)
         .try_collect()
@@ -52,7 +52,9 @@ pub(super) async fn note_lost(
     retry(|| async {
         let mut connection = cx.store.connection().await?;
         let tx = connection.begin().await?;
-        tx.enter_gate().await?;
+        // Alone: a commit that is about to compose with a lost NAR, or to note as published what is
+        // being voided, would win unseen.
+        tx.enter_gate_alone().await?;
         store::void_lost(&tx, &lost).await?;
         Ok(tx.commit().await?)
     })
@@ -60,6 +62,14 @@ pub(super) async fn note_lost(
     let lost: Vec<ObjectKey> = lost.into_iter().map(|object| object.key).collect();
     warn!(objects.lost = lost.len(), objects.example = ?lost.first(), "the bucket has lost objects");
     Ok(lost)
+}
+
+/// Whether an object is not in the bucket, or not as it should be. A "no" to a HEAD is asked again in
+/// words: it has no body, so it may be a proxy's that does not find S3.
+async fn is_lost(bucket: &Bucket, key: &ObjectKey, bytes: Option<u64>) -> Result<bool, S3Error> {
+    let Some(head) = bucket.head(key).await? else { return bucket.is_missing(key).await };
+    let other_size = head.bytes.zip(bytes).is_some_and(|(is, should)| is != should);
+    Ok(other_size || (key.kind() == ObjectKind::Nar && head.encoding.is_some()))
 }
 
 /// Whether an object is in the bucket, of that size if it is known. A NAR with a Content-Encoding is

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use niks3_core::{
+    hash::ChecksumAlgorithm,
     limits::{MAX_OBJECTS_PER_CALL, put_time},
     object_key::{ObjectKey, ObjectKind},
     parts::MAX_PARTS,
@@ -19,6 +20,10 @@ use crate::{
     s3::{COMPLETE_TIME, OWN_URL_LIFETIME, S3Error},
     store::{self, Multipart, OwnObject, Sent},
 };
+
+/// Multipart uploads that one report completes: all begin at once, so that none is signed long before
+/// it begins.
+const MAX_COMPLETIONS: usize = 8;
 
 /// Characters of an ETag: those of S3 have 34 and some more for multipart uploads.
 const MAX_ETAG_CHARS: usize = 128;
@@ -38,7 +43,11 @@ pub async fn stored(
     if count > limit {
         return Err(UploadError::TooMany { count, limit });
     }
-    let reported = reported(request)?;
+    let in_parts = request.objects.iter().filter(|object| !object.parts.is_empty()).count();
+    if in_parts > MAX_COMPLETIONS {
+        return Err(UploadError::TooMany { count: in_parts, limit: MAX_COMPLETIONS });
+    }
+    let reported = reported(request, cx.bucket.checksum)?;
     let own = retry(|| look_up(cx, caller, id, request)).await?;
     // The look comes after the report and without a transaction: S3 may be slow.
     let Own { objects, multiparts, signed_at } = own;
@@ -56,7 +65,7 @@ pub async fn stored(
     let (there, missing): (Vec<_>, Vec<_>) = looked.into_iter().partition(|(_, there)| *there);
     let there: Vec<Sent> = there.iter().map(|(object, _)| sent(object, &reported)).collect();
     let others = retry(|| record(cx, caller, id, request, &there)).await?;
-    multipart::abort_others(cx, &others).await;
+    multipart::abort_others(cx, others).await;
     Ok(StoredResponse { missing: missing.into_iter().map(|(object, _)| object.key).collect() })
 }
 
@@ -70,7 +79,10 @@ fn sent(object: &OwnObject, reported: &HashMap<ObjectKey, &StoredObject>) -> Sen
     }
 }
 
-fn reported(request: &StoredRequest) -> Result<HashMap<ObjectKey, &StoredObject>, UploadError> {
+fn reported(
+    request: &StoredRequest,
+    checked: ChecksumAlgorithm,
+) -> Result<HashMap<ObjectKey, &StoredObject>, UploadError> {
     let mut reported = HashMap::new();
     for object in &request.objects {
         if object.key.kind() == ObjectKind::Nar && object.file_hash.is_none() {
@@ -80,6 +92,9 @@ fn reported(request: &StoredRequest) -> Result<HashMap<ObjectKey, &StoredObject>
             return Err(UploadError::Twice(object.key.to_string()));
         }
         check_parts(&object.key, &object.parts)?;
+        if object.parts.iter().any(|part| part.checksum.algorithm() != checked) {
+            return Err(UploadError::OtherChecksum(object.key.to_string()));
+        }
     }
     Ok(reported)
 }
@@ -93,7 +108,13 @@ fn check_parts(key: &ObjectKey, parts: &[StoredPart]) -> Result<(), UploadError>
     let in_order = parts.iter().zip(1..).all(|(part, number)| part.number == number);
     let known_size = parts.iter().try_fold(0_u64, |sum, part| sum.checked_add(part.bytes));
     let few = parts.len() <= usize::from(MAX_PARTS);
-    if few && in_order && known_size.is_some() && parts.iter().all(|part| plain(&part.etag)) {
+    let of_nar = parts.is_empty() || key.kind() == ObjectKind::Nar;
+    if few
+        && of_nar
+        && in_order
+        && known_size.is_some()
+        && parts.iter().all(|part| plain(&part.etag))
+    {
         return Ok(());
     }
     Err(UploadError::Parts(key.clone()))
@@ -185,7 +206,7 @@ async fn record(
     store::forget_multiparts(&tx, &completed).await?;
     let nars: Vec<i64> =
         there.iter().filter(|sent| sent.file_hash.is_some()).map(|sent| sent.id).collect();
-    let others = store::other_multiparts(&tx, &nars).await?;
+    let others = store::other_multiparts(&tx, &nars, multipart::DUPLICATES).await?;
     tx.commit().await?;
     Ok(others)
 }

@@ -73,6 +73,7 @@ impl Answers<'_> {
                 let signed = bucket.presign_part(of, *number, body, self.signed_at, lifetime);
                 put(multipart.key.clone(), signed)
             }
+            (Granted::Open(multipart), _) => UrlAnswer::Multipart { key: multipart.key.clone() },
             (Granted::ToOpen(multipart), _) if self.opened.contains(&multipart.id) => {
                 UrlAnswer::Multipart { key: multipart.key.clone() }
             }

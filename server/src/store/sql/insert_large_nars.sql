@@ -5,6 +5,6 @@ WITH k AS MATERIALIZED (
 ), o AS (
   INSERT INTO objects (id, key, kind, writer) SELECT id, key, 2, $1 FROM k
 ), m AS (
-  INSERT INTO multiparts (object_id, upload) SELECT id, $1 FROM k
+  INSERT INTO multiparts (object_id, key, upload) SELECT id, key, $1 FROM k
 )
 SELECT id FROM k ORDER BY n

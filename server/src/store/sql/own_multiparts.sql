@@ -1,4 +1,5 @@
--- $1 upload, $2 keys: those of its multipart uploads that S3 has opened
+-- $1 upload, $2 keys: those of its multipart uploads that S3 has opened, whose parts are asked for
+WITH asked AS MATERIALIZED (
 SELECT o.id, o.key, m.s3_id
 FROM unnest($2::text[]) AS k(key)
 CROSS JOIN LATERAL (
@@ -7,3 +8,8 @@ CROSS JOIN LATERAL (
 CROSS JOIN LATERAL (SELECT m.s3_id FROM multiparts m WHERE m.object_id = o.id LIMIT 1) m
 WHERE m.s3_id IS NOT NULL
   AND (SELECT true FROM holds h WHERE h.upload = $1 AND h.object_id = o.id LIMIT 1)
+), noted AS (
+  UPDATE multiparts m SET parts_asked = true
+  WHERE m.object_id = ANY (ARRAY(SELECT id FROM asked)) AND NOT m.parts_asked
+)
+SELECT id, key, s3_id FROM asked
