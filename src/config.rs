@@ -16,8 +16,11 @@ use crate::{
     api::TokenSources,
     nix::{StoreSettings, Want},
     pack::compressor_bytes,
-    push::{PushOptions, Style, select::LeaveOut},
+    push::{PushOptions, Style, human_bytes, select::LeaveOut},
 };
+
+/// Bytes of a NAR that is sent in one PUT, whatever is asked for: it waits in a temporary file.
+const MOST_IN_ONE_PUT: u64 = 4_000_000_000;
 
 /// Requests to S3 at once, whatever is asked for: each takes a connection.
 const MAX_UPLOADS: NonZeroUsize = NonZeroUsize::new(1000).unwrap();
@@ -135,12 +138,22 @@ fn options(flags: &Flags) -> Result<PushOptions, FlagError> {
         dry_run: flags.switch("dry-run")?,
         verify_s3: flags.switch("verify-s3-integrity")?,
     };
-    // One compressor, the part that it fills and one that is on its way.
-    let least = compressor_bytes(options.level, 1) + 2 * MIN_PART_BYTES;
+    // One compressor, the part that it fills and one that is on its way; bodies have half at the most.
+    let least = (compressor_bytes(options.level, 1) + 2 * MIN_PART_BYTES).max(4 * MIN_PART_BYTES);
     if options.buffered < least {
         let (level, least) = (options.level, least.div_ceil(1024 * 1024));
         let why = format!("compression level {level} needs {least} MiB at the least");
         return Err(flags.invalid("max-buffered", why));
+    }
+    if options.multipart_threshold > MOST_IN_ONE_PUT {
+        let most = human_bytes(MOST_IN_ONE_PUT);
+        return Err(
+            flags.invalid("multipart-threshold", format!("{most} at the most go in one PUT"))
+        );
+    }
+    if options.dry_run && options.verify_s3 {
+        let why = "it changes what the server believes; leave out --dry-run".to_owned();
+        return Err(flags.invalid("verify-s3-integrity", why));
     }
     Ok(options)
 }

@@ -1,6 +1,6 @@
 //! An error as a person sees it: what failed, why, what to do; and the exit code for programs.
 
-use std::process::ExitCode;
+use std::{io::Write as _, process::ExitCode};
 
 use niks3_core::{causes::causes, flags::FlagError, verdict::Verdict};
 use tracing_subscriber::EnvFilter;
@@ -9,7 +9,7 @@ use crate::{
     api::ApiError,
     commands::CommandError,
     pack::PackError,
-    push::{PushError, SendError},
+    push::{PushError, SendError, Style},
 };
 
 /// Exit codes, as `--help` lists them.
@@ -37,16 +37,15 @@ pub fn show(error: &CommandError) -> ExitCode {
 /// Prints the same as a JSON event on standard output.
 pub fn event(error: &CommandError) {
     let causes = causes(error);
-    println!(
-        "{}",
-        serde_json::json!({
-            "event": "error",
-            "message": causes.first(),
-            "causes": causes.get(1..),
-            "hint": hint(error),
-            "exit_code": exit_code(error),
-        })
-    );
+    let event = serde_json::json!({
+        "event": "error",
+        "message": causes.first(),
+        "causes": causes.get(1..),
+        "hint": hint(error),
+        "exit_code": exit_code(error),
+    });
+    // Whoever closed the pipe does not want to know.
+    let _ = writeln!(std::io::stdout().lock(), "{event}");
 }
 
 /// Prints which flag is wrong.
@@ -56,9 +55,11 @@ pub fn show_usage(error: &FlagError) -> ExitCode {
     ExitCode::from(code::USAGE)
 }
 
-/// Logs to standard error what `RUST_LOG` asks for; without it, warnings only.
-pub fn start_log() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+/// Logs to standard error what `RUST_LOG` asks for; without it warnings, or errors alone where nothing
+/// else shall be said or what is said is JSON.
+pub fn start_log(style: Style) {
+    let default = if matches!(style, Style::Quiet | Style::Json) { "error" } else { "warn" };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second start, as tests make, is no error.
     let _ = log.without_time().try_init();
@@ -85,10 +86,10 @@ fn push_hint(error: &PushError) -> Option<String> {
         PushError::Lost { .. } | PushError::Stuck { .. } => {
             Some("push again: what is there is not sent again".to_owned())
         }
-        PushError::Interrupted => {
-            Some("push again to complete it: what was sent is not sent twice".to_owned())
-        }
-        PushError::Task(_) | PushError::TooLarge { .. } => None,
+        PushError::Interrupted => Some(
+            "push again to complete it: NARs that are in the bucket are not sent twice".to_owned(),
+        ),
+        PushError::Task(_) | PushError::TooLarge { .. } | PushError::PartTooLarge { .. } => None,
     }
 }
 
@@ -108,6 +109,7 @@ fn exit_code(error: &CommandError) -> u8 {
             PushError::Interrupted => code::INTERRUPTED,
             PushError::Task(_) => code::FAILED,
             PushError::TooLarge { .. } => code::STORE,
+            PushError::PartTooLarge { .. } => code::USAGE,
         },
     }
 }

@@ -28,21 +28,12 @@ const TOLD_AFTER: Duration = Duration::from_secs(5);
 /// The longest pause that nobody asked for, before jitter, which may double it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
-/// Tries of one PUT.
-const PUT_TRIES: usize = 5;
-
 /// Growing pauses, with jitter so that many clients do not come back at once.
 fn pauses() -> ExponentialBuilder {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(300))
         .with_max_delay(LONGEST_PAUSE)
         .with_jitter()
-}
-
-/// The pauses of one PUT.
-#[must_use]
-pub fn policy() -> ExponentialBuilder {
-    pauses().with_max_times(PUT_TRIES - 1)
 }
 
 /// What we know of a server.

@@ -1,8 +1,10 @@
 //! `niks3 copy` and `niks3 push`.
 
 use std::{
+    collections::{BTreeMap, HashSet},
     io::{self, BufRead as _},
     sync::Arc,
+    time::Instant,
 };
 
 use niks3_core::store_path::StorePath;
@@ -14,7 +16,7 @@ use crate::{
     config::PushConfig,
     nix::{self, Store},
     push::{
-        self, Context, Progress, Pushed, S3, Style,
+        self, Context, Interrupts, Progress, Pushed, S3, Style,
         select::{self, BATCH_PATHS, Batch},
     },
     report,
@@ -22,8 +24,8 @@ use crate::{
 
 /// Pushes what was named; in JSON, an error is the last event.
 pub(super) fn run(config: PushConfig) -> Result<(), CommandError> {
-    report::start_log();
     let style = config.style;
+    report::start_log(style);
     let pushed = push(config);
     if let (Style::Json, Err(error)) = (style, &pushed) {
         report::event(error);
@@ -33,6 +35,7 @@ pub(super) fn run(config: PushConfig) -> Result<(), CommandError> {
 
 /// Resolves what was named, pushes it batch by batch and says what was done.
 fn push(config: PushConfig) -> Result<(), CommandError> {
+    let started = Instant::now();
     let progress = Arc::new(Progress::new(config.style));
     let runtime = Runtime::new().map_err(CommandError::Start)?;
     let tokens = runtime.block_on(Tokens::read(config.token.clone()))?;
@@ -42,62 +45,75 @@ fn push(config: PushConfig) -> Result<(), CommandError> {
     if roots.is_empty() {
         return Err(CommandError::Nothing);
     }
-    let batches = batches(&config, &store, roots, &progress)?;
+    let roots = kept(&config, &store, roots, &progress)?;
+    let closure = if roots.is_empty() { Vec::new() } else { store.closure(&roots)? };
+    let (paths, batches) = (closure.len(), select::batches(closure, &roots, BATCH_PATHS));
     let cx = Context {
         api: Arc::new(api),
         store: Arc::new(store),
         s3: S3::new(config.uploads)?,
         progress,
+        interrupts: runtime
+            .block_on(async { Interrupts::listen() })
+            .map_err(CommandError::Start)?,
         options: config.options,
     };
-    let pushed = runtime.block_on(push_all(&cx, batches));
+    let ended = runtime.block_on(push_all(&cx, batches));
     // A thread that still packs ends at its next buffer; nobody waits for it.
     runtime.shutdown_background();
-    let pushed = pushed?;
-    if !cx.options.dry_run {
-        cx.progress.done(&pushed, cx.s3.requests(), cx.api.calls());
+    ended?;
+    let (requests, calls) = (cx.s3.requests(), cx.api.calls());
+    let pushed = Pushed { paths, requests, calls, took: started.elapsed() };
+    if cx.options.dry_run {
+        cx.progress.dry_run_done(&pushed);
+    } else {
+        cx.progress.done(&pushed);
     }
     Ok(())
 }
 
-async fn push_all(cx: &Context, batches: Vec<Batch>) -> Result<Pushed, CommandError> {
-    let (mut pushed, count) = (Pushed::default(), batches.len());
+async fn push_all(cx: &Context, batches: Vec<Batch>) -> Result<(), CommandError> {
+    let count = batches.len();
     for (batch, number) in batches.iter().zip(1..) {
         if count > 1 {
             let (roots, paths) = (batch.roots.len(), batch.paths.len());
             cx.progress.note(&format!("batch {number} of {count}: {roots} roots, {paths} paths"));
         }
-        pushed = pushed.and(push::push(cx, batch).await?);
+        push::push(cx, batch).await?;
     }
-    Ok(pushed)
+    Ok(())
 }
 
-/// The closures of the roots that are not left out.
-fn batches(
+/// The roots that are not left out.
+fn kept(
     config: &PushConfig,
     store: &Store,
     roots: Vec<StorePath>,
     progress: &Progress,
-) -> Result<Vec<Batch>, CommandError> {
-    let closure = store.closure(&roots)?;
+) -> Result<Vec<StorePath>, CommandError> {
     if config.leave_out.is_nothing() {
-        return Ok(select::batches(closure, &roots, BATCH_PATHS));
+        return Ok(roots);
     }
-    let mut kept = roots;
-    for path in &closure {
-        if let (Some(reason), Some(place)) =
-            (config.leave_out.reason(path), kept.iter().position(|root| *root == path.path))
-        {
-            let whole = path.path.absolute(&store.settings().store_dir);
-            progress.note(&format!("{whole} is left out: {reason}"));
-            kept.remove(place);
-        }
+    let named: HashSet<&StorePath> = roots.iter().collect();
+    let closure = store.closure(&roots)?;
+    let reasons: BTreeMap<StorePath, String> = closure
+        .iter()
+        .filter(|path| named.contains(&path.path))
+        .filter_map(|path| Some((path.path.clone(), config.leave_out.reason(path)?)))
+        .collect();
+    let kept: Vec<StorePath> =
+        roots.into_iter().filter(|root| !reasons.contains_key(root)).collect();
+    let needed = if kept.is_empty() { Vec::new() } else { store.closure(&kept)? };
+    let needed: HashSet<&StorePath> = needed.iter().map(|path| &path.path).collect();
+    for (path, reason) in &reasons {
+        let whole = path.absolute(&store.settings().store_dir);
+        progress.note(&if needed.contains(path) {
+            format!("{whole} is no root, {reason}, but another root needs it")
+        } else {
+            format!("{whole} is left out: {reason}")
+        });
     }
-    let batches = match kept.as_slice() {
-        [] => Vec::new(),
-        kept => select::batches(store.closure(kept)?, kept, BATCH_PATHS),
-    };
-    Ok(batches)
+    Ok(kept)
 }
 
 fn roots(config: &PushConfig, store: &Store) -> Result<Vec<StorePath>, CommandError> {

@@ -25,11 +25,10 @@ pub fn compressor_bytes(level: i32, workers: u32) -> u64 {
     MIB * if workers == 0 { alone } else { each * (u64::from(workers) + 1) }
 }
 
-/// How many threads can compress one NAR in half of `bytes`; the other half is for what they
-/// give. At least one, whatever it takes.
+/// How many threads can compress one NAR within `bytes`: at least one, whatever it takes.
 #[must_use]
 pub fn most_workers(level: i32, bytes: u64, wanted: u32) -> u32 {
-    let fits = |workers: &u32| compressor_bytes(level, *workers) <= bytes / 2;
+    let fits = |workers: &u32| compressor_bytes(level, *workers) <= bytes;
     (1..=wanted).rev().find(fits).unwrap_or(1)
 }
 
@@ -70,9 +69,10 @@ mod tests {
 
     #[test]
     fn few_bytes_are_few_threads() {
-        assert_eq!(most_workers(3, 256 * MIB, 4), 4);
-        assert_eq!(most_workers(3, 160 * MIB, 4), 2);
+        assert_eq!(most_workers(3, 128 * MIB, 4), 4);
+        assert_eq!(most_workers(3, 1024 * MIB, 32), 32);
+        assert_eq!(most_workers(3, 80 * MIB, 4), 2);
         assert_eq!(most_workers(3, 8 * MIB, 4), 1);
-        assert_eq!(most_workers(19, 256 * MIB, 4), 1);
+        assert_eq!(most_workers(19, 128 * MIB, 4), 1);
     }
 }

@@ -170,7 +170,12 @@ pub fn list(real_path: &Path, cancel: &AtomicBool) -> Result<Listing, PackError>
 impl Body {
     fn new(body: SpooledTempFile) -> io::Result<Self> {
         Ok(match body.into_inner() {
-            SpooledData::InMemory(body) => Self::Memory(body.into_inner()),
+            SpooledData::InMemory(body) => {
+                // It grew by doubling; only what it has was reserved.
+                let mut body = body.into_inner();
+                body.shrink_to_fit();
+                Self::Memory(body)
+            }
             SpooledData::OnDisk(mut file) => {
                 file.rewind()?;
                 Self::File(file)
@@ -180,15 +185,6 @@ impl Body {
 }
 
 impl Listing {
-    /// What it takes in memory.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        match self {
-            Self::Json(json) => json.len() as u64,
-            Self::NotUtf8(_) => 0,
-        }
-    }
-
     fn new(listing: Result<Node, NotUtf8>) -> Self {
         match listing {
             Ok(root) => Self::Json(root.to_json()),

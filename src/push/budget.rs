@@ -2,6 +2,7 @@
 
 use std::{io, sync::Arc};
 
+use super::PushOptions;
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -9,6 +10,31 @@ use tokio::{
 
 /// What is counted in: a semaphore has fewer permits than we may have bytes.
 const UNIT: u64 = 1024;
+
+/// The two budgets of a push, taken in this order: who has bytes of a body waits for the network alone,
+/// so they are always given back, and then so is what compressors have. With one budget for both, a
+/// compressor could wait for bytes that only it would free.
+#[derive(Clone)]
+pub(super) struct Memory {
+    /// What zstd takes.
+    pub(super) compressors: Budget,
+    /// Compressed NARs and parts on their way.
+    pub(super) bodies: Budget,
+}
+
+impl Memory {
+    pub(super) fn new(options: &PushOptions) -> Self {
+        let compressors = options.compressor_share();
+        let bodies = options.buffered.saturating_sub(compressors);
+        Self { compressors: Budget::new(compressors), bodies: Budget::new(bodies) }
+    }
+
+    /// Whoever waits, or comes later, gets nothing any more.
+    pub(super) fn close(&self) {
+        self.compressors.units.close();
+        self.bodies.units.close();
+    }
+}
 
 /// A bound on bytes in memory, first come, first served.
 #[derive(Clone)]
@@ -39,9 +65,9 @@ impl Budget {
         runtime.block_on(self.reserve(bytes)).ok_or_else(|| io::ErrorKind::BrokenPipe.into())
     }
 
-    /// Whoever waits, or comes later, gets nothing any more.
-    pub(super) fn close(&self) {
-        self.units.close();
+    /// All that there is.
+    pub(super) fn total(&self) -> u64 {
+        u64::from(self.total) * UNIT
     }
 }
 
@@ -57,7 +83,33 @@ impl Reserved {
 mod tests {
     use futures_util::FutureExt as _;
 
+    use crate::pack::compressor_bytes;
+
     use super::*;
+
+    #[tokio::test]
+    async fn bodies_flow_while_a_compressor_waits_for_memory() {
+        let options = PushOptions {
+            level: 3,
+            buffered: 256 << 20,
+            multipart_threshold: 0,
+            dry_run: false,
+            verify_s3: false,
+        };
+        // As on a machine with 12 cores: three NARs, four threads each.
+        let (memory, four) = (Memory::new(&options), compressor_bytes(3, 4));
+        let first = memory.compressors.reserve(four).await;
+        let second = tokio::spawn({
+            let compressors = memory.compressors.clone();
+            async move { compressors.reserve(four).await.is_some() }
+        });
+        tokio::task::yield_now().await;
+        for _ in 0..100 {
+            assert!(memory.bodies.reserve(8 << 20).now_or_never().flatten().is_some());
+        }
+        drop(first);
+        assert!(second.await.unwrap());
+    }
 
     #[tokio::test]
     async fn what_is_reserved_is_nobody_elses_until_it_is_given_back() {
@@ -70,8 +122,10 @@ mod tests {
         // More than there is, is all there is.
         let all = budget.reserve(1000 * UNIT).now_or_never().unwrap().unwrap();
         assert!(budget.reserve(1).now_or_never().is_none());
-        budget.close();
         drop(all);
-        assert!(budget.reserve(1).await.is_none());
+        let memory = Memory { compressors: Budget::new(UNIT), bodies: budget };
+        memory.close();
+        assert!(memory.bodies.reserve(1).await.is_none());
+        assert!(memory.compressors.reserve(1).await.is_none());
     }
 }

@@ -31,7 +31,7 @@ struct Asked<I, A> {
     answer: oneshot::Sender<Result<A, Arc<ApiError>>>,
 }
 
-/// Where to ask. Clone one for each asker; the loop that serves it ends when all are dropped.
+/// Where to ask. The loop that serves it ends when it is dropped.
 pub(super) struct Desk<I, A>(mpsc::Sender<Asked<I, A>>);
 
 /// Asks for URLs.
@@ -46,12 +46,6 @@ pub(super) enum Report {
     Sent(StoredObject),
     /// There can be no listing of that path.
     NoListing(StorePathHash),
-}
-
-impl<I, A> Clone for Desk<I, A> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
 }
 
 impl<I, A> Desk<I, A> {

@@ -1,7 +1,13 @@
 //! A large NAR: its parts are sent while it is packed, so that neither memory nor disk follows its
 //! size.
 
-use std::io;
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -10,7 +16,10 @@ use niks3_core::{
     parts::part_bytes,
     wire::{ObjectSpec, StoredObject, StoredPart, StoredRequest, UrlAnswer},
 };
-use tokio::{runtime::Handle, sync::mpsc};
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, mpsc},
+};
 
 use super::{
     PushError,
@@ -23,10 +32,6 @@ use super::{
     upload::Job,
 };
 use crate::pack::{self, PackedParts, Part, PartSink, compressor_bytes, most_workers, pack_parts};
-
-/// Threads that compress one NAR: four give more than most networks take, and two NARs can be packed
-/// side by side on a machine with more cores.
-const MAX_WORKERS: u32 = 4;
 
 /// How often a multipart upload is begun for one NAR: its own may be aborted for another push's,
 /// which then fails too.
@@ -44,19 +49,28 @@ pub(super) async fn send(
     let what = || format!("the NAR of {}", work.path);
     let part_bytes = part_bytes(work.nar_size)
         .map_err(|source| PushError::TooLarge { path: work.path.to_string(), source })?;
+    let (bodies, level) = (job.memory.bodies.total(), job.cx.options.level);
+    if part_bytes > bodies {
+        let least = job.cx.options.buffered - bodies + 2 * part_bytes;
+        return Err(PushError::PartTooLarge { path: work.path.to_string(), part_bytes, least });
+    }
+    // As many as there are cores, if they fit.
+    let workers = most_workers(level, job.memory.compressors.total(), job.cores);
     for _ in 0..TRIES {
+        // Before anything else: the largest NAR is the first in the queue for them.
+        let cores = job.cores(workers).await;
         let spec = ObjectSpec::LargeNar { nar_hash: work.nar_hash };
         let key = match job.url(spec, what).await? {
             UrlAnswer::Multipart { key } => key,
             UrlAnswer::Stored => {
-                let core = job.cores(1).await;
-                let listed = job.pack(work, core, |at| pack::list(&at.real_path, &at.cancel));
+                let listed = job.pack(work, cores, |at| pack::list(&at.real_path, &at.cancel));
                 listing::send(job, work, listed.await?).await?;
                 return Ok(None);
             }
             _ => return Err(PushError::Send { what: what(), source: SendError::NoUrl }),
         };
-        let Some((packed, parts)) = send_parts(job, work, &key, part_bytes, shown).await? else {
+        let cut = Cut { part_bytes, workers, cores };
+        let Some((packed, parts)) = send_parts(job, work, &key, cut, shown).await? else {
             continue;
         };
         let object = StoredObject { key, file_hash: Some(packed.file_hash), parts };
@@ -70,25 +84,42 @@ pub(super) async fn send(
     Err(PushError::Lost { path: work.path.to_string() })
 }
 
+/// How a NAR becomes parts.
+struct Cut {
+    part_bytes: u64,
+    workers: u32,
+    cores: Option<OwnedSemaphorePermit>,
+}
+
+/// Stops the thread that packs one NAR when its parts are wanted no more.
+struct Stop(Arc<AtomicBool>);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Packs and sends side by side. `None`: the multipart upload is no more.
 async fn send_parts(
     job: &Job<'_>,
     work: &Work,
     key: &ObjectKey,
-    part_bytes: u64,
+    Cut { part_bytes, workers, cores }: Cut,
     shown: &InFlight<'_>,
 ) -> Result<Option<(PackedParts, Vec<StoredPart>)>, PushError> {
     let options = job.pack_options();
-    let wanted = job.cores.min(MAX_WORKERS);
-    let workers = most_workers(options.level, job.cx.options.buffered, wanted);
-    let cores = job.cores(wanted).await;
-    let compressing = job.budget.reserve(compressor_bytes(options.level, workers)).await;
+    let compressing = compressor_bytes(options.level, workers);
+    let compressing = job.memory.compressors.reserve(compressing).await;
     // One part waits while the next is packed: all others are on their way.
     let (sender, parts) = mpsc::channel(1);
-    let sink = Sink { runtime: Handle::current(), budget: job.budget.clone(), part_bytes, sender };
+    let bodies = job.memory.bodies.clone();
+    let sink = Sink { runtime: Handle::current(), bodies, part_bytes, sender };
+    let stop = Stop(Arc::default());
+    let stopped = Arc::clone(&stop.0);
     let packing = job.pack(work, cores, move |at| {
         let cut = (part_bytes, workers);
-        let packed = pack_parts(&at.real_path, &at.expected, &options, cut, sink, &at.cancel);
+        let packed = pack_parts(&at.real_path, &at.expected, &options, cut, sink, &stopped);
         drop(compressing);
         packed
     });
@@ -100,15 +131,15 @@ async fn send_parts(
         .map(|part| send_part(job, work, key, part, shown))
         .buffer_unordered(PARTS_AT_ONCE)
         .try_collect::<Vec<StoredPart>>();
-    // Whichever fails ends the other: a sink whose parts nobody takes, a stream without an end.
-    match tokio::join!(packing, sending) {
-        (_, Err(PartError::Gone)) => Ok(None),
-        (_, Err(PartError::Failed(error))) => Err(error),
-        (Err(error), Ok(_)) => Err(error),
-        (Ok(packed), Ok(mut parts)) => {
+    let packing = async { packing.await.map_err(PartError::Failed) };
+    // The first that fails ends the other, and is what is said.
+    match tokio::try_join!(packing, sending) {
+        Ok((packed, mut parts)) => {
             parts.sort_unstable_by_key(|part| part.number);
             Ok(Some((packed, parts)))
         }
+        Err(PartError::Gone) => Ok(None),
+        Err(PartError::Failed(error)) => Err(error),
     }
 }
 
@@ -158,7 +189,7 @@ impl AsMut<Vec<u8>> for Buffer {
 /// Hands parts from the thread that packs to the tasks that send.
 struct Sink {
     runtime: Handle,
-    budget: Budget,
+    bodies: Budget,
     part_bytes: u64,
     sender: mpsc::Sender<Part<Buffer>>,
 }
@@ -167,7 +198,7 @@ impl PartSink for Sink {
     type Buffer = Buffer;
 
     fn buffer(&mut self) -> io::Result<Buffer> {
-        let reserved = self.budget.reserve_blocking(&self.runtime, self.part_bytes)?;
+        let reserved = self.bodies.reserve_blocking(&self.runtime, self.part_bytes)?;
         Ok(Buffer { bytes: Vec::with_capacity(self.part_bytes as usize), reserved })
     }
 

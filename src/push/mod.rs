@@ -27,14 +27,15 @@ use niks3_core::{
 };
 use reqwest::StatusCode;
 
-use self::{interrupt::interrupted, plan::Work, select::Batch};
+use self::{plan::Work, select::Batch};
 use crate::{
     api::{Api, ApiError, Commit},
     nix::{Store, StoreError},
-    pack::PackError,
+    pack::{PackError, compressor_bytes},
 };
 
-pub use progress::{Progress, Style, human_bytes, plural};
+pub use interrupt::Interrupts;
+pub use progress::{Progress, Pushed, Style, human_bytes, plural};
 pub use send::{S3, SendError};
 
 /// How long the server may publish nothing before we give up: far longer than it waits for anything
@@ -58,6 +59,8 @@ pub struct Context {
     pub s3: S3,
     /// What the person sees meanwhile.
     pub progress: Arc<Progress>,
+    /// Whether we are told to stop.
+    pub interrupts: Interrupts,
     /// How it is done.
     pub options: PushOptions,
 }
@@ -67,7 +70,7 @@ pub struct Context {
 pub struct PushOptions {
     /// Of zstd, 1 to 19. `--compression-level`
     pub level: i32,
-    /// Bytes of NARs, of their listings and of compressors in memory. `--max-buffered`
+    /// Bytes of compressed NARs and of compressors in memory. `--max-buffered`
     pub buffered: u64,
     /// NARs of more bytes are sent in parts. `--multipart-threshold`
     pub multipart_threshold: u64,
@@ -75,6 +78,14 @@ pub struct PushOptions {
     pub dry_run: bool,
     /// Look first whether the bucket has what the database says. `--verify-s3-integrity`
     pub verify_s3: bool,
+}
+
+impl PushOptions {
+    /// Bytes of [`buffered`](Self::buffered) that are for compressors: half, or what one needs.
+    #[must_use]
+    pub fn compressor_share(&self) -> u64 {
+        compressor_bytes(self.level, 1).max(self.buffered / 2)
+    }
 }
 
 /// Why a push failed. Nothing of it is committed then; what was sent is used by the next try.
@@ -107,8 +118,10 @@ pub enum PushError {
         #[source]
         source: SendError,
     },
-    /// S3 said that it had it, again and again.
-    #[error("S3 took the NAR of {path}, and the server does not find it there")]
+    /// S3 said that it had it, or what there was of it, again and again.
+    #[error(
+        "the NAR of {path} was sent and is not in the bucket: S3 lost it or aborted its upload"
+    )]
     Lost {
         /// Of which path.
         path: String,
@@ -130,6 +143,19 @@ pub enum PushError {
         /// Narinfos that shall be.
         total: u64,
     },
+    /// A part alone is more than there may be in memory.
+    #[error(
+        "the NAR of {path} is so large that its parts have {part_bytes} bytes: give --max-buffered \
+         {} MiB or more", (least / (1024 * 1024)).next_multiple_of(64)
+    )]
+    PartTooLarge {
+        /// Of which path.
+        path: String,
+        /// Bytes of a part.
+        part_bytes: u64,
+        /// What is needed.
+        least: u64,
+    },
     /// Ctrl-C, or the signal by which CI systems cancel a job.
     #[error("interrupted")]
     Interrupted,
@@ -138,61 +164,36 @@ pub enum PushError {
     Task(#[source] tokio::task::JoinError),
 }
 
-/// What a push did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pushed {
-    /// Paths in the closure.
-    pub paths: usize,
-    /// NARs that were sent.
-    pub nars: usize,
-    /// Bytes of these before compression.
-    pub nar_bytes: u64,
-    /// Bytes that were sent of them.
-    pub bytes: u64,
-    /// How long it took.
-    pub took: Duration,
-}
-
-impl Pushed {
-    /// Both together, one after the other.
-    #[must_use]
-    pub fn and(self, other: Self) -> Self {
-        Self {
-            paths: self.paths + other.paths,
-            nars: self.nars + other.nars,
-            nar_bytes: self.nar_bytes + other.nar_bytes,
-            bytes: self.bytes + other.bytes,
-            took: self.took + other.took,
-        }
-    }
-}
-
 /// Pushes the closures of a batch.
 ///
 /// # Errors
 /// See [`PushError`]. The upload is given up then.
-pub async fn push(cx: &Context, batch: &Batch) -> Result<Pushed, PushError> {
-    let started = Instant::now();
+pub async fn push(cx: &Context, batch: &Batch) -> Result<(), PushError> {
     let mut plan = plan::request(&cx.store.settings().store_dir, &batch.paths, &batch.roots);
     plan.dry_run = cx.options.dry_run;
-    if cx.options.verify_s3 && !cx.options.dry_run {
-        verify(cx, &plan).await?;
+    if cx.options.verify_s3 {
+        unless_interrupted(cx, verify(cx, &plan)).await?;
     }
-    let mut pushed = Pushed { paths: plan.paths.len(), ..Pushed::default() };
     for n in 1.. {
         match attempt(cx, &plan).await {
-            Ok(sent) => {
-                pushed = pushed.and(sent);
-                break;
-            }
             Err(error) if n < PLANS && error.is_outrun() => {
                 cx.progress.note("the cache has changed since the push was planned; planning anew");
             }
-            Err(error) => return Err(error),
+            ended => return ended,
         }
     }
-    pushed.took = started.elapsed();
-    Ok(pushed)
+    Ok(())
+}
+
+/// What is dropped here has nothing to give up.
+async fn unless_interrupted<T>(
+    cx: &Context,
+    call: impl Future<Output = Result<T, PushError>>,
+) -> Result<T, PushError> {
+    tokio::select! {
+        called = call => called,
+        () = cx.interrupts.reach(1) => Err(PushError::Interrupted),
+    }
 }
 
 /// Has the server look in the bucket for what its database says is there.
@@ -215,32 +216,31 @@ async fn verify(cx: &Context, plan: &PlanRequest) -> Result<(), PushError> {
 }
 
 /// Plans, sends and commits once.
-async fn attempt(cx: &Context, plan: &PlanRequest) -> Result<Pushed, PushError> {
-    let answer = cx.api.plan(plan).await?;
+async fn attempt(cx: &Context, plan: &PlanRequest) -> Result<(), PushError> {
+    let planned = async { Ok(cx.api.plan(plan).await?) };
+    let answer = unless_interrupted(cx, planned).await?;
     warn_kept(cx, plan, &answer.kept);
     let work = plan::work(plan, &answer);
     if plan.dry_run {
-        cx.progress.would_send(plan.paths.len(), &work);
-        return Ok(Pushed::default());
+        cx.progress.would_send(&work);
+        return Ok(());
     }
-    let PlanResponse { upload: Some(open), .. } = answer else { return Ok(Pushed::default()) };
+    let PlanResponse { upload: Some(open), .. } = answer else { return Ok(()) };
     cx.progress.start(plan.paths.len(), &work);
-    let sent: Result<upload::Sent, PushError> = tokio::select! {
+    let sent: Result<(), PushError> = tokio::select! {
         sent = send_and_publish(cx, &open, work) => sent,
         // Dropping the work stops it: threads that pack see the flag, requests are cut off.
-        () = interrupted() => Err(PushError::Interrupted),
+        () = cx.interrupts.reach(1) => Err(PushError::Interrupted),
     };
     cx.progress.finish();
     match sent {
-        Ok(upload::Sent { nars, nar_bytes, bytes }) => {
-            Ok(Pushed { nars, nar_bytes, bytes, ..Pushed::default() })
-        }
+        Ok(()) => Ok(()),
         Err(error) => {
             // What only this upload held is garbage at once, not only when it expires. If the
             // server does not hear of it, it expires. Who is in a hurry interrupts again.
             tokio::select! {
                 _ = cx.api.abandon(&open.id) => {}
-                () = interrupted() => {}
+                () = cx.interrupts.reach(2) => {}
             }
             Err(error)
         }
@@ -251,10 +251,9 @@ async fn send_and_publish(
     cx: &Context,
     open: &OpenUpload,
     work: Vec<Work>,
-) -> Result<upload::Sent, PushError> {
-    let sent = upload::all(cx, open, work).await?;
-    publish(cx, &open.id).await?;
-    Ok(sent)
+) -> Result<(), PushError> {
+    upload::all(cx, open, work).await?;
+    publish(cx, &open.id).await
 }
 
 impl PushError {

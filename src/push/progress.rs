@@ -5,16 +5,17 @@ mod bars;
 mod text;
 
 use std::{
+    collections::HashSet,
     io::{IsTerminal as _, Write as _},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use niks3_core::wire::CommitProgress;
+use niks3_core::{hash::NarHash, wire::CommitProgress};
 use serde_json::{Value, json};
 
 use self::bars::Bars;
-use super::{Pushed, plan::Work};
+use super::plan::Work;
 
 pub use text::{human_bytes, plural};
 
@@ -42,14 +43,23 @@ pub struct Progress {
     state: Mutex<State>,
 }
 
+/// Of all batches together.
 struct State {
-    started: Instant,
+    /// When there was something to send for the first time.
+    started: Option<Instant>,
     last_line: Instant,
-    nars: u64,
+    /// NARs that are to be sent, and their bytes before compression.
+    nars: usize,
     nar_bytes: u64,
-    done_nars: u64,
+    /// How much of that is done.
+    done_nars: usize,
     done_nar_bytes: u64,
+    /// NARs that were sent, not by another push, their bytes before compression and as sent.
+    sent_nars: usize,
+    sent_nar_bytes: u64,
     sent_bytes: u64,
+    /// What a dry run has named: batches share contents.
+    named: HashSet<NarHash>,
 }
 
 impl Progress {
@@ -60,13 +70,16 @@ impl Progress {
         let bars =
             matches!(style, Style::Normal | Style::Verbose) && std::io::stderr().is_terminal();
         let state = State {
-            started: now,
+            started: None,
             last_line: now,
             nars: 0,
             nar_bytes: 0,
             done_nars: 0,
             done_nar_bytes: 0,
+            sent_nars: 0,
+            sent_nar_bytes: 0,
             sent_bytes: 0,
+            named: HashSet::new(),
         };
         Self { style, bars: bars.then(Bars::new), state: Mutex::new(state) }
     }
@@ -94,23 +107,24 @@ impl Progress {
     }
 
     pub(super) fn start(&self, paths: usize, work: &[Work]) {
-        let nars = work.iter().filter(|work| work.send_nar).count() as u64;
+        let nars = work.iter().filter(|work| work.send_nar).count();
         let bytes: u64 = work.iter().filter(|work| work.send_nar).map(|work| work.nar_size).sum();
         {
             let mut state = self.state();
+            let now = Instant::now();
+            state.started.get_or_insert(now);
+            state.last_line = now;
             state.nars += nars;
             state.nar_bytes += bytes;
         }
         self.event(&json!({"event": "plan", "paths": paths, "nars": nars, "nar_bytes": bytes}));
-        if nars == 0 {
-            return;
-        }
         match &self.bars {
             Some(bars) => bars.start(bytes),
-            None => {
-                let nars = plural(nars as usize, "NAR");
+            None if nars > 0 => {
+                let nars = plural(nars, "NAR");
                 self.line(&format!("sending {nars}, {} before compression", human_bytes(bytes)));
             }
+            None => {}
         }
     }
 
@@ -124,37 +138,54 @@ impl Progress {
     }
 
     fn advance(&self, nar_bytes: u64) {
-        self.state().done_nar_bytes += nar_bytes;
-        if let Some(bars) = &self.bars {
-            bars.advance(nar_bytes);
-        }
-    }
-
-    fn nar_done(&self, path: &str, nar_size: u64, bytes: Option<u64>) {
-        let (text, due) = {
+        let due = {
             let mut state = self.state();
-            state.done_nars += 1;
-            state.sent_bytes += bytes.unwrap_or(0);
+            state.done_nar_bytes += nar_bytes;
             let due = state.last_line.elapsed() >= PLAIN_PAUSE;
             if due {
                 state.last_line = Instant::now();
             }
-            (state.summary(), due)
+            due.then(|| (state.summary(), state.done_nars, state.done_nar_bytes))
         };
-        let sent = json!({"event": "sent", "path": path, "nar_bytes": nar_size, "bytes": bytes});
-        self.event(&sent);
-        if self.style == Style::Verbose {
-            self.line(&match bytes {
-                Some(bytes) => {
-                    format!("sent {path}: {} as {}", human_bytes(nar_size), human_bytes(bytes))
-                }
-                None => format!("{path} was sent by another push"),
-            });
+        if let Some(bars) = &self.bars {
+            bars.advance(nar_bytes);
         }
-        match &self.bars {
-            Some(bars) => bars.end(path, &text),
-            None if due => self.line(&text),
-            None => {}
+        if let Some((text, nars, bytes)) = due {
+            self.event(&json!({"event": "progress", "nars": nars, "nar_bytes": bytes}));
+            if self.bars.is_none() {
+                self.line(&text);
+            }
+        }
+    }
+
+    /// `bytes`: as so many it was sent. `None`: another push has sent it.
+    fn nar_done(&self, path: &str, nar_size: u64, bytes: Option<u64>) {
+        let text = {
+            let mut state = self.state();
+            state.done_nars += 1;
+            if let Some(bytes) = bytes {
+                state.sent_nars += 1;
+                state.sent_nar_bytes += nar_size;
+                state.sent_bytes += bytes;
+            }
+            format!("{} of {} NARs", state.done_nars, state.nars)
+        };
+        let (event, line) = match bytes {
+            Some(bytes) => (
+                json!({"event": "sent", "path": path, "nar_bytes": nar_size, "bytes": bytes}),
+                format!("sent {path}: {} as {}", human_bytes(nar_size), human_bytes(bytes)),
+            ),
+            None => (
+                json!({"event": "adopted", "path": path, "nar_bytes": nar_size}),
+                format!("{path} was sent by another push"),
+            ),
+        };
+        self.event(&event);
+        if self.style == Style::Verbose {
+            self.line(&line);
+        }
+        if let Some(bars) = &self.bars {
+            bars.end(path, &text);
         }
     }
 
@@ -187,54 +218,85 @@ impl Progress {
         self.line(text);
     }
 
-    /// The last word of a push that succeeded.
-    pub fn done(&self, pushed: &Pushed, requests: u64, calls: u64) {
+    /// The last word of pushes that succeeded.
+    pub fn done(&self, pushed: &Pushed) {
+        let (nars, nar_bytes, bytes) = {
+            let state = self.state();
+            (state.sent_nars, state.sent_nar_bytes, state.sent_bytes)
+        };
         self.event(&json!({
             "event": "done",
             "paths": pushed.paths,
-            "nars": pushed.nars,
-            "nar_bytes": pushed.nar_bytes,
-            "bytes": pushed.bytes,
-            "requests": requests,
-            "calls": calls,
+            "nars": nars,
+            "nar_bytes": nar_bytes,
+            "bytes": bytes,
+            "requests": pushed.requests,
+            "calls": pushed.calls,
             "took_ms": pushed.took.as_millis() as u64,
         }));
         let (paths, took) = (plural(pushed.paths, "path"), pushed.took.as_secs_f64());
-        self.line(&if pushed.nars == 0 {
+        self.line(&if nars == 0 {
             format!("{paths} in the cache, nothing to send ({took:.1} s)")
         } else {
-            let (nars, bytes) = (plural(pushed.nars, "NAR"), human_bytes(pushed.bytes));
+            let (nars, bytes) = (plural(nars, "NAR"), human_bytes(bytes));
             format!("{paths} in the cache, {nars} of {bytes} sent ({took:.1} s)")
         });
     }
 
-    /// What a dry run found: the NARs that would be sent, the largest first.
-    pub(super) fn would_send(&self, paths: usize, work: &[Work]) {
-        let nars: Vec<&Work> = work.iter().filter(|work| work.send_nar).collect();
-        let bytes: u64 = nars.iter().map(|work| work.nar_size).sum();
-        for work in &nars {
+    /// NARs that a dry run would send, the largest first.
+    pub(super) fn would_send(&self, work: &[Work]) {
+        for work in work.iter().filter(|work| work.send_nar) {
+            {
+                let mut state = self.state();
+                if !state.named.insert(work.nar_hash) {
+                    continue;
+                }
+                state.nar_bytes += work.nar_size;
+            }
             let path = work.path.to_string();
             self.event(&json!({"event": "would-send", "path": path, "nar_bytes": work.nar_size}));
             self.line(&format!("{:>10}  {path}", human_bytes(work.nar_size)));
         }
+    }
+
+    /// The last word of a dry run.
+    pub fn dry_run_done(&self, pushed: &Pushed) {
+        let (nars, bytes) = {
+            let state = self.state();
+            (state.named.len(), state.nar_bytes)
+        };
+        let paths = pushed.paths;
         self.event(&json!({
-            "event": "dry-run", "paths": paths, "nars": nars.len(), "nar_bytes": bytes,
+            "event": "dry-run", "paths": paths, "nars": nars, "nar_bytes": bytes,
         }));
         self.line(&format!(
             "would send {} of {}, {} before compression",
-            plural(nars.len(), "NAR"),
+            plural(nars, "NAR"),
             plural(paths, "path"),
             human_bytes(bytes)
         ));
     }
 }
 
+/// What a command did, beside what its progress has counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pushed {
+    /// Paths in all closures together.
+    pub paths: usize,
+    /// Requests to S3.
+    pub requests: u64,
+    /// Calls of the server.
+    pub calls: u64,
+    /// How long it took.
+    pub took: Duration,
+}
+
 impl State {
     fn summary(&self) -> String {
-        let elapsed = self.started.elapsed().as_secs_f64().max(0.1);
-        let rate = human_bytes((self.sent_bytes as f64 / elapsed) as u64);
-        let (done, total) = (self.done_nars, self.nars);
-        format!("{done} of {total} NARs, {} sent, {rate}/s", human_bytes(self.sent_bytes))
+        let elapsed = self.started.map_or(0.1, |started| started.elapsed().as_secs_f64().max(0.1));
+        let rate = human_bytes((self.done_nar_bytes as f64 / elapsed) as u64);
+        let (done, all) = (human_bytes(self.done_nar_bytes), human_bytes(self.nar_bytes));
+        format!("{} of {} NARs, {done} of {all}, {rate}/s", self.done_nars, self.nars)
     }
 }
 

@@ -54,6 +54,9 @@ impl LeaveOut {
 /// is a batch of its own. `closure` is that of all `roots`.
 #[must_use]
 pub fn batches(closure: Vec<ValidPath>, roots: &[StorePath], most: usize) -> Vec<Batch> {
+    if roots.is_empty() {
+        return Vec::new();
+    }
     if closure.len() <= most {
         return vec![Batch { roots: roots.to_vec(), paths: closure }];
     }

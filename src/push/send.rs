@@ -138,13 +138,18 @@ impl SendError {
         }
     }
 
-    /// What it says of how fast we may ask. Without an answer, nothing.
+    /// What it says of how fast we may ask. That so many at once do not get through in time is as good
+    /// as being told; without an answer it says nothing else.
     fn outcome(&self) -> Option<Outcome> {
         match (self.verdict(), self) {
             (Verdict::SlowDown, Self::Refused { retry_after, .. }) => {
                 Some(Outcome::SlowDown { retry_after: *retry_after })
             }
             (_, Self::Refused { .. }) => Some(Outcome::Served),
+            (_, Self::Stalled) => Some(Outcome::SlowDown { retry_after: None }),
+            (_, Self::Unreachable(error)) if error.is_timeout() && !error.is_connect() => {
+                Some(Outcome::SlowDown { retry_after: None })
+            }
             _ => None,
         }
     }
@@ -168,7 +173,8 @@ impl S3 {
     pub fn new(uploads: std::num::NonZeroUsize) -> Result<Self, ApiError> {
         let client = Client::builder().connect_timeout(CONNECT_TIMEOUT);
         // What answers elsewhere has not stored anything.
-        let client = client.redirect(reqwest::redirect::Policy::none());
+        // HTTP/2 would have all of them share one connection, and one loss stall all.
+        let client = client.redirect(reqwest::redirect::Policy::none()).http1_only();
         let http = client.pool_max_idle_per_host(uploads.get()).build().map_err(ApiError::Setup)?;
         Ok(Self {
             http,

@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     Context, PushError,
-    budget::{Budget, Reserved},
+    budget::Memory,
     deliver::{Delivered, deliver},
     desk::{self, Report, ReportDesk, UrlDesk},
     large, listing,
@@ -30,50 +30,29 @@ const IN_PROGRESS: usize = 256;
 /// How often a NAR is sent that S3 said it had and the server then does not find.
 const LOST_TRIES: usize = 3;
 
-/// What has been sent.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Sent {
-    pub(super) nars: usize,
-    /// Bytes of these NARs before compression.
-    pub(super) nar_bytes: u64,
-    /// Bytes that were sent of them.
-    pub(super) bytes: u64,
-}
-
 /// Sends all of `work` and reports it. Every NAR is in the bucket afterwards: the server looked.
-pub(super) async fn all(
-    cx: &Context,
-    open: &OpenUpload,
-    work: Vec<Work>,
-) -> Result<Sent, PushError> {
+pub(super) async fn all(cx: &Context, open: &OpenUpload, work: Vec<Work>) -> Result<(), PushError> {
     let (urls, serve_urls) = desk::urls(&cx.api, &open.id);
     let (reports, serve_reports) = desk::reports(&cx.api, &open.id);
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let budget = Budget::new(cx.options.buffered);
-    let cancel = Cancel { threads: Arc::default(), budget: budget.clone() };
+    let memory = Memory::new(&cx.options);
+    let cancel = Cancel { threads: Arc::default(), memory: memory.clone() };
     let packers = Arc::new(Semaphore::new(cores));
-    let job = Job { cx, open, urls, reports, budget, packers, cores: cores as u32, cancel };
+    let job = Job { cx, open, urls, reports, memory, packers, cores: cores as u32, cancel };
     let send = async {
         // Moved in, so that the desks close when the last work is done.
         let job = job;
         stream::iter(work)
             .map(|work| one(&job, work))
             .buffer_unordered(IN_PROGRESS)
-            .try_fold(Sent::default(), |sum, sent| async move {
-                Ok(Sent {
-                    nars: sum.nars + sent.nars,
-                    nar_bytes: sum.nar_bytes + sent.nar_bytes,
-                    bytes: sum.bytes + sent.bytes,
-                })
-            })
+            .try_collect::<()>()
             .await
     };
     let serve = async {
         tokio::join!(serve_urls, serve_reports);
         Ok(())
     };
-    let (sent, ()) = tokio::try_join!(send, serve)?;
-    Ok(sent)
+    tokio::try_join!(send, serve).map(drop)
 }
 
 /// One upload while its work is done.
@@ -82,7 +61,7 @@ pub(super) struct Job<'a> {
     pub(super) open: &'a OpenUpload,
     urls: UrlDesk,
     reports: ReportDesk,
-    pub(super) budget: Budget,
+    pub(super) memory: Memory,
     /// One permit for each core: packing is work for the processor.
     packers: Arc<Semaphore>,
     pub(super) cores: u32,
@@ -92,14 +71,14 @@ pub(super) struct Job<'a> {
 /// Stops the threads that pack when the push is over, however it ends.
 pub(super) struct Cancel {
     threads: Arc<AtomicBool>,
-    budget: Budget,
+    memory: Memory,
 }
 
 impl Drop for Cancel {
     fn drop(&mut self) {
         self.threads.store(true, Ordering::Relaxed);
         // Those that wait for memory see it so.
-        self.budget.close();
+        self.memory.close();
     }
 }
 
@@ -122,12 +101,11 @@ impl Job<'_> {
         }
     }
 
-    /// Reports, and learns whether the server has found it. A closed desk has failed, and whoever
-    /// polls it knows why.
+    /// Reports, and learns whether the server has found it.
     pub(super) async fn report(&self, report: Report) -> Result<bool, PushError> {
         match self.reports.ask(report).await {
             Some(found) => Ok(found?),
-            None => Ok(true),
+            None => Ok(false),
         }
     }
 
@@ -177,12 +155,11 @@ pub(super) struct Packing {
     pub(super) cancel: Arc<AtomicBool>,
 }
 
-async fn one(job: &Job<'_>, work: Work) -> Result<Sent, PushError> {
+async fn one(job: &Job<'_>, work: Work) -> Result<(), PushError> {
     if !work.send_nar {
         let core = job.cores(1).await;
         let listing = job.pack(&work, core, |at| pack::list(&at.real_path, &at.cancel)).await?;
-        listing::send(job, &work, listing).await?;
-        return Ok(Sent::default());
+        return listing::send(job, &work, listing).await;
     }
     let shown = job.cx.progress.begin(&work);
     let bytes = if work.nar_size > job.cx.options.multipart_threshold {
@@ -190,16 +167,11 @@ async fn one(job: &Job<'_>, work: Work) -> Result<Sent, PushError> {
     } else {
         small(job, &work).await?
     };
-    Ok(match bytes {
-        Some(bytes) => {
-            shown.sent(bytes);
-            Sent { nars: 1, nar_bytes: work.nar_size, bytes }
-        }
-        None => {
-            shown.was_there();
-            Sent::default()
-        }
-    })
+    match bytes {
+        Some(bytes) => shown.sent(bytes),
+        None => shown.was_there(),
+    }
+    Ok(())
 }
 
 /// Sends a NAR in one PUT. `None`: another push has sent it meanwhile.
@@ -207,15 +179,20 @@ async fn small(job: &Job<'_>, work: &Work) -> Result<Option<u64>, PushError> {
     // A core first: memory that is reserved is used.
     let core = job.cores(1).await;
     let body_bytes = work.nar_size.min(pack::MAX_BODY_IN_MEMORY as u64);
-    let reserve = body_bytes + compressor_bytes(job.cx.options.level, 0);
-    let mut reserved: Option<Reserved> = job.budget.reserve(reserve).await;
+    let compressing =
+        job.memory.compressors.reserve(compressor_bytes(job.cx.options.level, 0)).await;
+    let mut reserved = job.memory.bodies.reserve(body_bytes).await;
     let options = job.pack_options();
     let packed = job
-        .pack(work, core, move |at| pack::pack(&at.real_path, &at.expected, &options, &at.cancel))
+        .pack(work, core, move |at| {
+            let packed = pack::pack(&at.real_path, &at.expected, &options, &at.cancel);
+            drop(compressing);
+            packed
+        })
         .await?;
     // A body in a file keeps what one in memory takes: that bounds the files too.
     if let Some(reserved) = &mut reserved {
-        reserved.shrink_to(packed.bytes.min(body_bytes) + packed.listing.bytes());
+        reserved.shrink_to(packed.bytes.min(body_bytes));
     }
     let (bytes, checksum, file_hash) = (packed.bytes, packed.checksum, packed.file_hash);
     let spec = ObjectSpec::Nar { nar_hash: work.nar_hash, bytes, checksum };
