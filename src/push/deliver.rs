@@ -7,11 +7,7 @@ use niks3_core::{
     wire::{ObjectSpec, UrlAnswer},
 };
 
-use super::{
-    PushError,
-    send::{Body, SendError},
-    upload::Job,
-};
+use super::{PushError, body::Body, send::SendError, upload::Job};
 
 /// A URL that is refused (403) is asked for anew only if it is older than this: a young one is
 /// refused for another reason.

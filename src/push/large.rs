@@ -23,12 +23,13 @@ use tokio::{
 
 use super::{
     PushError,
+    body::Body,
     budget::{Budget, Reserved},
     deliver::{Delivered, deliver},
     listing,
     plan::Work,
     progress::InFlight,
-    send::{Body, SendError},
+    send::SendError,
     upload::Job,
 };
 use crate::pack::{self, PackedParts, Part, PartSink, compressor_bytes, most_workers, pack_parts};

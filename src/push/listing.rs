@@ -13,10 +13,10 @@ use tracing::debug;
 
 use super::{
     PushError,
+    body::Body,
     deliver::{Delivered, deliver},
     desk::Report,
     plan::Work,
-    send::Body,
     upload::Job,
 };
 use crate::pack::Listing;

@@ -1,5 +1,6 @@
 //! The push flow, top to bottom: closure → plan → pack and send → commit.
 
+mod body;
 mod budget;
 mod deliver;
 mod desk;

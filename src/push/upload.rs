@@ -14,12 +14,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     Context, PushError,
+    body::Body,
     budget::Memory,
     deliver::{Delivered, deliver},
     desk::{self, Report, ReportDesk, UrlDesk},
     large, listing,
     plan::Work,
-    send::{Body, SendError},
+    send::SendError,
 };
 use crate::pack::{self, Expected, PackOptions, compressor_bytes};
 
