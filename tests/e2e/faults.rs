@@ -5,13 +5,14 @@ use std::{
     cell::Cell,
     collections::BTreeSet,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use futures_util::{StreamExt as _, future::join_all, stream};
 
 use crate::support::{
-    Fault, Random, Run, S3Proxy, Seen, TestCache, each, first, first_try, long_profile, rounds,
-    shared_store,
+    Fault, Random, Record, Run, S3Proxy, Seen, TestCache, each, first, first_try, long_profile,
+    rounds, shared_store,
 };
 
 /// Caches under test at once: most of the time they wait.
@@ -160,6 +161,22 @@ async fn listings_that_s3_does_not_take_cost_nothing_and_come_with_a_later_push(
     // Pushed again since, while the URLs that were given for them are still good.
     let narinfos = cache.bucket.keys_ending(".narinfo").await.len();
     assert_eq!(cache.bucket.keys_ending(".ls").await.len(), narinfos);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_403_is_taken_for_the_age_of_a_url_only_if_that_is_a_minute_old() {
+    let forbidden = Fault::answer(403, "AccessDenied");
+    let (pushed, _, proxy) = push_through(first_try(nars, forbidden.clone())).await;
+    pushed.failed(4, &["403", "AccessDenied"]);
+    let again = |record: &Record| nars(&record.seen) && record.seen.earlier > 0;
+    // What was sent again is what the next push has sent, under keys of its own.
+    assert_eq!(proxy.count(again), 0);
+    if long_profile() {
+        let late = Fault::Late(Duration::from_secs(61), Box::new(forbidden));
+        let (pushed, _, proxy) = push_through(first_try(nars, late)).await;
+        pushed.ok();
+        assert!(proxy.count(again) > 0, "the same keys with other URLs");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

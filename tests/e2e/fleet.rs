@@ -138,14 +138,16 @@ async fn a_commit_of_many_narinfos_to_a_store_far_away_takes_well_under_a_minute
     }
     assert_eq!(last["event"], "done");
     let commit = last_sent.elapsed().as_secs_f64();
+    let sent = last_sent.duration_since(started).as_secs_f64();
     eprintln!(
-        "{paths} paths at 50 ms: sent in {:.1} s, published in {commit:.1} s, {} requests at once",
-        last_sent.duration_since(started).as_secs_f64(),
+        "{paths} paths at 50 ms: sent in {sent:.1} s, published in {commit:.1} s, {} requests at once",
         proxy.most_in_flight(),
     );
     print_peaks(&format!("a closure of {paths} paths"), &cache, client);
     assert_eq!(cache.bucket.keys_ending(".narinfo").await.len(), paths);
-    assert!(commit < 50.0, "{commit} s for {paths} narinfos");
+    // Seconds say more of this machine than of the commit. Each path is one PUT of the commit and two
+    // of the sending, so one that went narinfo by narinfo would take much longer than that.
+    assert!(commit < sent, "{commit} s for {paths} narinfos, whose NARs took {sent} s");
 }
 
 #[tokio::test(flavor = "multi_thread")]
