@@ -10,7 +10,7 @@ use tokio::process::Child;
 
 use crate::support::{
     Fault, Nix, NixStore, Record, Run, S3Proxy, Seen, ServerOptions, TestCache, each, first,
-    first_try, signal,
+    first_try, long_profile, signal,
 };
 
 /// What makes the test's NARs large, and the smallest part that there is: 8 MiB.
@@ -141,6 +141,25 @@ async fn a_completion_that_s3_refuses_fails_the_push_and_leaves_nothing_open() {
     assert!(cache.bucket.keys_ending(".narinfo").await.is_empty());
     proxy.heal();
     push(&cache, &store, &paths).await.ok();
+    assert_there(&cache).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_opening_that_fails_or_is_not_confirmed_is_made_again_and_leaves_nothing_open() {
+    let (store, paths) = large(9).await;
+    // Longer than an upload may have bodies of one NAR, where there is time for it.
+    let refusals = if long_profile() { 10 } else { 4 };
+    let (cache, proxy) = TestCache::behind_s3_proxy().await;
+    proxy.set(first(refusals, openings, Fault::answer(500, "InternalError")));
+    push(&cache, &store, &paths).await.ok();
+    assert_there(&cache).await;
+    assert_eq!(proxy.count(|record| openings(&record.seen)), refusals + 1);
+
+    // S3 opens them and nobody hears of it: they are found by their keys when the push has ended.
+    let (cache, proxy) = TestCache::behind_s3_proxy().await;
+    proxy.set(first(3, openings, Fault::LoseAnswer));
+    push(&cache, &store, &paths).await.ok();
+    assert_eq!(proxy.count(|record| openings(&record.seen) && record.s3 == Some(200)), 4);
     assert_there(&cache).await;
 }
 
