@@ -16,7 +16,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::{
     scale::many,
-    support::{Fault, Nix, NixStore, Seen, TestCache, each, long_profile},
+    support::{Fault, Nix, NixStore, Seen, TestCache, each, long_profile, say},
 };
 
 /// Bytes that a client may take at the most: `--max-buffered` and what a program is.
@@ -67,11 +67,11 @@ async fn push_measured(cache: &TestCache, store: &NixStore, args: &[String]) -> 
 
 fn print_peaks(what: &str, cache: &TestCache, client: u64) {
     let server = peak(cache.server.pid());
-    eprintln!(
+    say(&format!(
         "{what}: client {} MB, server {} MB at the peak",
         client / 1_000_000,
         server / 1_000_000
-    );
+    ));
     assert!(client > 1_000_000 && client < CLIENT_BYTES, "client: {client} bytes");
     assert!(server > 1_000_000 && server < SERVER_BYTES, "server: {server} bytes");
 }
@@ -139,10 +139,10 @@ async fn a_commit_of_many_narinfos_to_a_store_far_away_takes_well_under_a_minute
     assert_eq!(last["event"], "done");
     let commit = last_sent.elapsed().as_secs_f64();
     let sent = last_sent.duration_since(started).as_secs_f64();
-    eprintln!(
+    say(&format!(
         "{paths} paths at 50 ms: sent in {sent:.1} s, published in {commit:.1} s, {} requests at once",
-        proxy.most_in_flight(),
-    );
+        proxy.most_in_flight()
+    ));
     print_peaks(&format!("a closure of {paths} paths"), &cache, client);
     assert_eq!(cache.bucket.keys_ending(".narinfo").await.len(), paths);
     // Seconds say more of this machine than of the commit. Each path is one PUT of the commit and two
@@ -171,7 +171,7 @@ async fn a_push_that_died_at_90_percent_is_taken_up_from_another_machine() {
     proxy.heal();
     cache.push(&elsewhere, &[top]).await.ok();
     let again = sent() - first;
-    eprintln!("{first} of {PATHS} NARs were sent before the kill, {again} after it");
+    say(&format!("{first} of {PATHS} NARs were sent before the kill, {again} after it"));
     assert!(again <= PATHS - first + UNREPORTED, "{again} NARs were sent again");
     cache.assert_consistent().await;
 }

@@ -6,7 +6,7 @@ use niks3_core::hash::NarHash;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
-use crate::support::{Nix, NixStore, ServerOptions, TestCache, long_profile, run};
+use crate::support::{Nix, NixStore, ServerOptions, TestCache, long_profile, run, say};
 
 /// Statements that the server has run on this cache's database, the tests' own left out.
 async fn statements(cache: &TestCache) -> i64 {
@@ -63,7 +63,7 @@ async fn plan_and_commit_take_as_many_statements_for_many_paths_as_for_few() {
         let cached = statements(&cache).await;
         taken.push((planned - before, committed - before_commit, cached - committed));
     }
-    eprintln!("statements for (plan, commit, cached plan) of 20 and of 900 paths: {taken:?}");
+    say(&format!("statements for (plan, commit, cached plan) of 20 and of 900 paths: {taken:?}"));
     assert!(taken[0].0 > 5 && taken[0].1 > 5 && taken[0].2 > 3, "they are counted: {taken:?}");
     assert_eq!(taken[0], taken[1]);
 }
@@ -118,7 +118,7 @@ async fn a_push_with_everything_cached_is_one_request_and_little_work() {
     let cache = TestCache::start_with(ServerOptions::args(&["--debug"])).await;
     let started = Instant::now();
     cache.push(&store, std::slice::from_ref(&top)).await.ok();
-    eprintln!("first push of {paths} paths: {:.1} s", started.elapsed().as_secs_f64());
+    say(&format!("first push of {paths} paths: {:.1} s", started.elapsed().as_secs_f64()));
     assert_eq!(cache.bucket.keys_ending(".narinfo").await.len(), paths);
 
     let requests = |log: &str| log.matches("finished processing request").count();
@@ -144,6 +144,6 @@ async fn a_push_with_everything_cached_is_one_request_and_little_work() {
         .split_whitespace()
         .map(|seconds| seconds.parse::<f64>().unwrap())
         .sum();
-    eprintln!("cached push of {paths} paths: {cpu:.2} s of CPU, {wall:.2} s");
+    say(&format!("cached push of {paths} paths: {cpu:.2} s of CPU, {wall:.2} s"));
     assert!(cpu < 2.0, "{cpu} s of CPU for {paths} cached paths");
 }

@@ -8,7 +8,7 @@ mod s3_proxy;
 mod server;
 mod trees;
 
-use std::{path::Path, process::Output};
+use std::{io::Write as _, path::Path, process::Output};
 
 use serde_json::Value;
 use tokio::process::Command;
@@ -190,8 +190,7 @@ impl Random {
         let given = std::env::var("NIKS3_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
         let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         let seed = given.unwrap_or(clock.as_nanos() as u64 % 1_000_000);
-        // Past the capture of cargo test, which shows the output of failures only.
-        eprintln!("{test}: NIKS3_TEST_SEED={seed}");
+        say(&format!("{test}: NIKS3_TEST_SEED={seed}"));
         Self(seed)
     }
 
@@ -211,6 +210,12 @@ impl Random {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     }
+}
+
+/// A figure or a seed, for whoever runs the tests: past the capture of cargo test, which shows what
+/// `eprintln` says for failures only.
+pub fn say(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 /// Rounds of what is random: few in the quick profile.
