@@ -26,9 +26,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of S3's answer that are looked at.
 const MAX_ERROR_BYTES: usize = 16 * 1024;
 
-/// For how long S3 may ask everyone to slow down and take nothing at all. While it takes something, a
-/// body is sent again as often as it needs.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// For how long S3 may ask everyone to slow down and take nothing at all: with the pauses that grow
+/// meanwhile some ten tries. While it takes something, a body is sent again as often as it needs.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// For how long one body is sent again whatever S3 takes of others.
 const MOST_PATIENCE: Duration = Duration::from_secs(30 * 60);
