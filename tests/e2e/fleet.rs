@@ -118,7 +118,7 @@ async fn many_clients_push_overlapping_closures_at_once_and_all_complete() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_of_many_narinfos_to_a_store_far_away_takes_well_under_a_minute() {
+async fn a_commit_of_many_narinfos_sends_many_at_once_to_a_store_far_away() {
     let paths = if long_profile() { 10_000 } else { 1_000 };
     let (store, top) = many(paths).await;
     let (cache, proxy) = TestCache::behind_s3_proxy().await;
@@ -145,9 +145,10 @@ async fn a_commit_of_many_narinfos_to_a_store_far_away_takes_well_under_a_minute
     ));
     print_peaks(&format!("a closure of {paths} paths"), &cache, client);
     assert_eq!(cache.bucket.keys_ending(".narinfo").await.len(), paths);
-    // Seconds say more of this machine than of the commit. Each path is one PUT of the commit and two
-    // of the sending, so one that went narinfo by narinfo would take much longer than that.
-    assert!(commit < sent, "{commit} s for {paths} narinfos, whose NARs took {sent} s");
+    // Seconds say more of what else this machine does. That the commit is fast comes from sending many
+    // narinfos at once: more than the client's 30, and within the bounds of both.
+    let at_once = proxy.most_in_flight();
+    assert!((40..=130).contains(&at_once), "{at_once} requests at once");
 }
 
 #[tokio::test(flavor = "multi_thread")]
