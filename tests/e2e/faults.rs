@@ -185,8 +185,12 @@ async fn a_403_is_taken_for_the_age_of_a_url_only_if_that_is_a_minute_old() {
 async fn a_reader_meets_only_what_it_can_realise_while_a_push_runs() {
     let (store, roots) = shared_store().await;
     let (cache, proxy) = TestCache::behind_s3_proxy().await;
-    // Not the same for all, so that what is sent at once does not arrive in that order.
-    proxy.set(|seen| Fault::latency(50 + seen.key.bytes().map(u64::from).sum::<u64>() % 50));
+    // Not the same for all, so that what is sent at once does not arrive in that order; and long enough
+    // for a reader who is slow himself to look in between.
+    proxy.set(|seen| {
+        let some = seen.key.bytes().map(u64::from).sum::<u64>() % 50;
+        Fault::latency(if narinfos(seen) { 400 + 8 * some } else { 50 + some })
+    });
     let (ended, mut met, mut looks) = (Cell::new(false), BTreeSet::new(), BTreeSet::new());
     let push = async {
         let pushed = cache.push(store, roots).await;
