@@ -4,8 +4,10 @@
 use std::{fmt, str::FromStr};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use md5::{Digest as _, Md5};
 use nix_derivation::{HashAlgorithm, NixHash, nixbase32};
 use serde::{Deserialize, Serialize};
+use sha2::Sha256;
 
 use crate::wire::text_serde;
 
@@ -171,6 +173,15 @@ impl ChecksumAlgorithm {
 }
 
 impl BodyChecksum {
+    /// That of `body`.
+    #[must_use]
+    pub fn of(algorithm: ChecksumAlgorithm, body: &[u8]) -> Self {
+        match algorithm {
+            ChecksumAlgorithm::Md5 => Self::Md5(BodyMd5(Md5::digest(body).into())),
+            ChecksumAlgorithm::Sha256 => Self::Sha256(FileHash(Sha256::digest(body).into())),
+        }
+    }
+
     /// Name, in lower case, and value of the header that carries it.
     /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html>
     #[must_use]

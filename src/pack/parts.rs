@@ -8,9 +8,7 @@ use std::{
     sync::atomic::AtomicBool,
 };
 
-use md5::{Digest as _, Md5};
-use niks3_core::hash::{BodyChecksum, BodyMd5, ChecksumAlgorithm, FileHash};
-use sha2::Sha256;
+use niks3_core::hash::{BodyChecksum, ChecksumAlgorithm, FileHash};
 
 use super::{Expected, Listing, PackError, PackOptions, compress, tee::FileTee};
 
@@ -109,12 +107,7 @@ impl<S: PartSink> Cut<S> {
     fn end(&mut self) -> io::Result<()> {
         let Some(mut buffer) = self.filling.take() else { return Ok(()) };
         let bytes = buffer.as_mut();
-        let checksum = match self.checksum {
-            ChecksumAlgorithm::Md5 => BodyChecksum::Md5(BodyMd5::new(Md5::digest(bytes).into())),
-            ChecksumAlgorithm::Sha256 => {
-                BodyChecksum::Sha256(FileHash::new(Sha256::digest(bytes).into()))
-            }
-        };
+        let checksum = BodyChecksum::of(self.checksum, bytes);
         // The size of a part is chosen so that this does not happen.
         self.number = self.number.checked_add(1).ok_or(io::ErrorKind::FileTooLarge)?;
         let nar_bytes = self.position.get() - self.told;
@@ -146,6 +139,10 @@ impl<S: PartSink> Write for Cut<S> {
 #[cfg(test)]
 mod tests {
     use std::{cell::RefCell, fs};
+
+    use md5::{Digest as _, Md5};
+    use niks3_core::hash::BodyMd5;
+    use sha2::Sha256;
 
     use super::super::tests::{noise, recorded};
     use super::*;

@@ -2,13 +2,11 @@
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use md5::{Digest as _, Md5};
 use niks3_core::{
-    hash::{BodyChecksum, BodyMd5, ChecksumAlgorithm, FileHash},
+    hash::BodyChecksum,
     limits::MAX_LISTING_BYTES,
     wire::{MetadataEncoding, ObjectSpec, StoredObject},
 };
-use sha2::Sha256;
 use tracing::debug;
 
 use super::{
@@ -48,7 +46,7 @@ pub(super) async fn send(job: &Job<'_>, work: &Work, listing: Listing) -> Result
             MetadataEncoding::None => json.into_bytes(),
             MetadataEncoding::Zstd => zstd::bulk::compress(json.as_bytes(), LEVEL)?,
         };
-        let checksum = checksum(algorithm, &body);
+        let checksum = BodyChecksum::of(algorithm, &body);
         Ok::<_, std::io::Error>((body, checksum))
     });
     let (body, checksum) = match encoded.await.map_err(PushError::Task)? {
@@ -87,13 +85,4 @@ async fn unlistable(job: &Job<'_>, work: &Work) -> Result<(), PushError> {
         job.report(Report::NoListing(*path)).await?;
     }
     Ok(())
-}
-
-fn checksum(algorithm: ChecksumAlgorithm, body: &[u8]) -> BodyChecksum {
-    match algorithm {
-        ChecksumAlgorithm::Md5 => BodyChecksum::Md5(BodyMd5::new(Md5::digest(body).into())),
-        ChecksumAlgorithm::Sha256 => {
-            BodyChecksum::Sha256(FileHash::new(Sha256::digest(body).into()))
-        }
-    }
 }

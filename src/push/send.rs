@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::atomic::{AtomicU64, Ordering},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
@@ -11,7 +11,7 @@ use niks3_core::{
     limits::put_time,
     pace::{Outcome, Pace},
     s3_error,
-    verdict::{self, Verdict},
+    verdict::Verdict,
     wire::PresignedUrl,
 };
 use reqwest::{Client, Response, StatusCode, header};
@@ -243,8 +243,7 @@ fn pauses(tries: usize) -> impl Iterator<Item = Duration> {
 
 async fn refused(response: Response) -> SendError {
     let status = response.status();
-    let text = response.headers().get(header::RETRY_AFTER).and_then(|text| text.to_str().ok());
-    let retry_after = text.and_then(|text| verdict::retry_after(text, SystemTime::now()));
+    let retry_after = retry::retry_after(response.headers());
     let text = retry::read_some(response, MAX_ERROR_BYTES).await;
     SendError::Refused { status, code: s3_error::code(&text), retry_after }
 }

@@ -66,11 +66,11 @@ pub(super) struct Job<'a> {
     /// One permit for each core: packing is work for the processor.
     packers: Arc<Semaphore>,
     pub(super) cores: u32,
-    pub(super) cancel: Cancel,
+    cancel: Cancel,
 }
 
 /// Stops the threads that pack when the push is over, however it ends.
-pub(super) struct Cancel {
+struct Cancel {
     threads: Arc<AtomicBool>,
     memory: Memory,
 }
@@ -80,12 +80,6 @@ impl Drop for Cancel {
         self.threads.store(true, Ordering::Relaxed);
         // Those that wait for memory see it so.
         self.memory.close();
-    }
-}
-
-impl Cancel {
-    pub(super) fn flag(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.threads)
     }
 }
 
@@ -135,7 +129,7 @@ impl Job<'_> {
                 nar_hash: work.nar_hash,
                 nar_size: work.nar_size,
             },
-            cancel: self.cancel.flag(),
+            cancel: Arc::clone(&self.cancel.threads),
         };
         let packed = tokio::task::spawn_blocking(move || {
             let _permit = permit;

@@ -4,9 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use bytes::Bytes;
-use md5::{Digest as _, Md5};
 use niks3_core::{
-    hash::{BodyChecksum, BodyMd5, ChecksumAlgorithm, FileHash},
+    hash::BodyChecksum,
     object_key::ObjectKey,
     pace::Outcome,
     s3_error,
@@ -14,7 +13,6 @@ use niks3_core::{
 };
 use reqwest::{Method, StatusCode, header};
 use rusty_s3::S3Action as _;
-use sha2::Sha256;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::warn;
 
@@ -105,12 +103,7 @@ impl Bucket {
     /// # Errors
     /// When S3 does not take it.
     pub async fn put(&self, key: &ObjectKey, body: Vec<u8>, signed_at: f64) -> Result<(), S3Error> {
-        let checksum = match self.checksum {
-            ChecksumAlgorithm::Md5 => BodyChecksum::Md5(BodyMd5::new(Md5::digest(&body).into())),
-            ChecksumAlgorithm::Sha256 => {
-                BodyChecksum::Sha256(FileHash::new(Sha256::digest(&body).into()))
-            }
-        };
+        let checksum = BodyChecksum::of(self.checksum, &body);
         let body = Bytes::from(body);
         let spec = Body { bytes: body.len() as u64, checksum };
         let put = self.presign_put(key, spec, signed_at, OWN_URL_LIFETIME);
