@@ -15,6 +15,7 @@ pub mod object_key;
 #[cfg(feature = "tokio")]
 pub mod pace;
 pub mod parts;
+pub mod pin_name;
 pub mod plan;
 pub mod s3_error;
 pub mod signing;

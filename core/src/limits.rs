@@ -39,12 +39,18 @@ pub const MAX_LISTING_BYTES: u64 = 16 * 1024 * 1024;
 pub const MIN_TOKEN_CHARS: usize = 36;
 
 /// How long one PUT of `bytes` may take before the client gives up on it: a minute, and what
-/// 128 KiB a second need. The server counts on nobody writing a key for longer than that after
-/// its URL has expired.
+/// 128 KiB a second need.
 #[must_use]
 pub fn put_time(bytes: u64) -> Duration {
+    Duration::from_secs(60) + slow_body_time(bytes)
+}
+
+/// How long a body of `bytes` may be on its way. The server counts on nobody writing a key for longer
+/// than that and its slack after the URL has expired.
+#[must_use]
+pub fn slow_body_time(bytes: u64) -> Duration {
     const SLOWEST_BYTES_PER_SECOND: u64 = 128 * 1024;
-    Duration::from_secs(60 + bytes / SLOWEST_BYTES_PER_SECOND)
+    Duration::from_secs(bytes / SLOWEST_BYTES_PER_SECOND)
 }
 
 #[cfg(test)]

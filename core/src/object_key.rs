@@ -4,6 +4,7 @@ use std::{fmt, str::FromStr};
 
 use crate::{
     hash::NarHash,
+    pin_name::PinName,
     store_path::{StorePathError, StorePathHash},
     wire::text_serde,
 };
@@ -24,6 +25,10 @@ pub enum ObjectKey {
     Nar(NarHash, RandomPart),
     /// `<hash>.ls`: the listing of a store path's NAR.
     Listing(StorePathHash),
+    /// `pins/<name>`: the store path that is pinned.
+    Pin(PinName),
+    /// `generation/<n>-<random>`: a collection took place, the database knows of it.
+    Generation(u64, RandomPart),
 }
 
 /// What kinds of objects there are, as the database numbers them. Numbers are never reused.
@@ -38,6 +43,10 @@ pub enum ObjectKind {
     Nar = 2,
     /// [`ObjectKey::Listing`]
     Listing = 3,
+    /// [`ObjectKey::Pin`]; has no row.
+    Pin = 4,
+    /// [`ObjectKey::Generation`]; has no row.
+    Generation = 5,
 }
 
 /// What makes a name nobody else's: 24 characters of Nix's base 32.
@@ -101,6 +110,8 @@ impl ObjectKey {
             Self::NarInfo(_) => ObjectKind::NarInfo,
             Self::Nar(..) => ObjectKind::Nar,
             Self::Listing(_) => ObjectKind::Listing,
+            Self::Pin(_) => ObjectKind::Pin,
+            Self::Generation(..) => ObjectKind::Generation,
         }
     }
 
@@ -112,6 +123,7 @@ impl ObjectKey {
             Self::NarInfo(_) => "text/x-nix-narinfo",
             Self::Nar(..) => "application/x-nix-nar",
             Self::Listing(_) => "application/json",
+            Self::Pin(_) | Self::Generation(..) => "text/plain",
         }
     }
 
@@ -131,6 +143,8 @@ impl fmt::Display for ObjectKey {
             Self::NarInfo(hash) => write!(f, "{hash}.narinfo"),
             Self::Nar(hash, suffix) => write!(f, "nar/{}-{suffix}.nar.zst", hash.nix32()),
             Self::Listing(hash) => write!(f, "{hash}.ls"),
+            Self::Pin(name) => write!(f, "pins/{name}"),
+            Self::Generation(number, random) => write!(f, "generation/{number}-{random}"),
         }
     }
 }
@@ -161,6 +175,16 @@ impl FromStr for ObjectKey {
         if let Some(hash) = key.strip_suffix(".ls") {
             return path_hash(hash).map(Self::Listing);
         }
+        if let Some(name) = key.strip_prefix("pins/") {
+            return name.parse().map(Self::Pin).map_err(|_| unknown());
+        }
+        if let Some(name) = key.strip_prefix("generation/") {
+            let (number, random) = name.split_once('-').ok_or_else(unknown)?;
+            let number = number.parse().map_err(|_| unknown())?;
+            let read = Self::Generation(number, random.parse()?);
+            // One spelling of the number.
+            return if read.to_string() == key { Ok(read) } else { Err(unknown()) };
+        }
         let nar = key.strip_prefix("nar/").and_then(|k| k.strip_suffix(".nar.zst"));
         let (hash, random) = nar.and_then(|k| k.split_once('-')).ok_or_else(unknown)?;
         let hash = format!("sha256:{hash}").parse().map_err(|source: crate::hash::HashError| {
@@ -186,8 +210,15 @@ mod tests {
     #[test]
     fn a_key_survives_being_written_and_read() {
         let hash: StorePathHash = "26xbg1ndr7hbcncrlf9nhx5is2b25d13".parse().unwrap();
-        for key in [ObjectKey::CacheInfo, ObjectKey::NarInfo(hash), ObjectKey::Listing(hash), nar()]
-        {
+        let ObjectKey::Nar(_, random) = nar() else { unreachable!() };
+        for key in [
+            ObjectKey::CacheInfo,
+            ObjectKey::NarInfo(hash),
+            ObjectKey::Listing(hash),
+            nar(),
+            ObjectKey::Pin("main".parse().unwrap()),
+            ObjectKey::Generation(7, random),
+        ] {
             assert_eq!(key.to_string().parse::<ObjectKey>().unwrap(), key);
         }
         assert_eq!(
@@ -213,6 +244,10 @@ mod tests {
             "../26xbg1ndr7hbcncrlf9nhx5is2b25d13.narinfo",
             "a/../26xbg1ndr7hbcncrlf9nhx5is2b25d13.ls",
             "nar/../../x.nar.zst",
+            "pins/",
+            "pins/../x",
+            "generation/7",
+            &format!("generation/07-{}", &nar[57..81]),
             &nar.replace(".zst", ""),
             &nar.replace("nar/", "nar//"),
             &nar.replace(".nar.zst", "0.nar.zst"),

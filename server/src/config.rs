@@ -16,7 +16,7 @@ use url::Url;
 
 use crate::{
     auth::Token,
-    s3::{BucketLookup, Credentials, S3Config},
+    s3::{BucketLookup, Credentials, S3Config, Times},
     store::DatabaseUrl,
 };
 
@@ -81,6 +81,14 @@ pub const FLAGS: &[Flag] = &[
     Flag::value("url-lifetime", "DURATION", "how long presigned URLs are good for")
         .env("NIKS3_URL_LIFETIME")
         .default("30m"),
+    Flag::value(
+        "s3-slack",
+        "DURATION",
+        "how long after its URL has expired a request may still take effect; a third of it is how far \
+         the clocks of database and S3 may be apart",
+    )
+    .env("NIKS3_S3_SLACK")
+    .default("90s"),
     Flag::switch("debug", "log each call").env("NIKS3_DEBUG"),
 ];
 
@@ -101,8 +109,6 @@ pub struct Config {
     pub cache_url: Option<Url>,
     /// `--store-dir`
     pub store_dir: StoreDir,
-    /// `--url-lifetime`
-    pub url_lifetime: Duration,
     /// `--debug`
     pub debug: bool,
 }
@@ -130,10 +136,9 @@ impl Config {
             store_dir: flags.required("store-dir", |text| {
                 StoreDir::new(text).map_err(|error| error.to_string())
             })?,
-            url_lifetime: flags.required("url-lifetime", duration::parse)?,
             debug: flags.switch("debug")?,
         };
-        if config.url_lifetime > MAX_URL_LIFETIME {
+        if config.s3.times.url_lifetime > MAX_URL_LIFETIME {
             return Err(flags.invalid("url-lifetime", "it must be 12h at most"));
         }
         Ok(config)
@@ -171,6 +176,10 @@ fn s3(flags: &Flags) -> Result<S3Config, FlagError> {
         concurrency: flags.required("s3-concurrency", |text| {
             from_str::<NonZeroUsize>(text, "a number of at least 1")
         })?,
+        times: Times {
+            url_lifetime: flags.required("url-lifetime", duration::parse)?,
+            slack: flags.required("s3-slack", duration::parse)?,
+        },
         checksum: flags.required("s3-checksum", |text| match text {
             "md5" => Ok(ChecksumAlgorithm::Md5),
             "sha256" => Ok(ChecksumAlgorithm::Sha256),

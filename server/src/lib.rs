@@ -80,13 +80,8 @@ pub async fn run(
         cache.public_keys = keys.join(" "),
         "readers trust these keys"
     );
-    let uploads = Uploads {
-        store,
-        bucket,
-        signing_keys: config.signing_keys,
-        store_dir: config.store_dir,
-        url_lifetime: config.url_lifetime,
-    };
+    let uploads =
+        Uploads { store, bucket, signing_keys: config.signing_keys, store_dir: config.store_dir };
     let app = AppState::new(uploads, config.api_token);
     // Ends with us: dropped, it is stopped.
     let mut background = JoinSet::new();

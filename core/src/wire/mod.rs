@@ -23,15 +23,22 @@ macro_rules! text_serde {
 pub(crate) use text_serde;
 
 mod error;
+mod gc;
 mod objects;
+mod pins;
 mod uploads;
 mod verify;
 
 pub use error::ErrorBody;
+pub use gc::{
+    CacheSize, CollectPhase, CollectProgress, CollectRequest, CollectState, CollectStatus,
+    Collection, Garbage,
+};
 pub use objects::{
     ObjectSpec, PresignedUrl, StoredObject, StoredPart, StoredRequest, StoredResponse, UrlAnswer,
     UrlsRequest, UrlsResponse,
 };
+pub use pins::{Closure, ClosuresResponse, Pin, PinRequest, PinsResponse};
 pub use uploads::{
     CommitProgress, KeptPath, MetadataEncoding, OpenUpload, PlanRequest, PlanResponse, PlannedPath,
     UploadId,

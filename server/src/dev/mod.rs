@@ -32,7 +32,7 @@ use self::{
 use crate::{
     ServerError,
     config::Config,
-    s3::{BucketLookup, S3Config},
+    s3::{BucketLookup, S3Config, Times},
     store::DatabaseUrlError,
 };
 
@@ -42,6 +42,8 @@ const BUCKET: &str = "niks3";
 const DATABASE: &str = "niks3";
 /// Presigned URLs of a development cache.
 const URL_LIFETIME: Duration = Duration::from_secs(30 * 60);
+/// Embedded S3 runs by the same clock, so slow requests are all that it allows for.
+const S3_SLACK: Duration = Duration::from_secs(60);
 /// Requests to the embedded S3 at once: it is one folder on one disk.
 const S3_CONCURRENCY: NonZeroUsize = NonZeroUsize::new(32).unwrap();
 
@@ -204,6 +206,7 @@ async fn serve(
             lookup: BucketLookup::Path,
             credentials: secrets.s3,
             concurrency: S3_CONCURRENCY,
+            times: Times { url_lifetime: URL_LIFETIME, slack: S3_SLACK },
             checksum: ChecksumAlgorithm::default(),
             metadata_encoding: MetadataEncoding::Zstd,
         },
@@ -211,7 +214,6 @@ async fn serve(
         signing_keys: vec![secrets.signing_key],
         cache_url: format!("{endpoint}/{BUCKET}").parse().ok(),
         store_dir: options.store_dir.clone(),
-        url_lifetime: URL_LIFETIME,
         debug: options.debug,
     };
     println!("{welcome}");

@@ -6,7 +6,7 @@ use niks3_core::{hash::ChecksumAlgorithm, pace::Pace, wire::MetadataEncoding};
 use rusty_s3::UrlStyle;
 use url::Url;
 
-use super::Bucket;
+use super::{Bucket, Times};
 
 /// How long connecting to S3 may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -52,6 +52,8 @@ pub struct S3Config {
     pub credentials: Credentials,
     /// Requests at once, at most. `--s3-concurrency`, `NIKS3_S3_CONCURRENCY`
     pub concurrency: NonZeroUsize,
+    /// `--url-lifetime`, `--s3-slack`
+    pub times: Times,
     /// `--s3-checksum`, `NIKS3_S3_CHECKSUM`
     pub checksum: ChecksumAlgorithm,
     /// `--metadata-encoding`, `NIKS3_METADATA_ENCODING`
@@ -109,6 +111,7 @@ impl S3Config {
             credentials: rusty_s3::Credentials::new(access_key, secret_key),
             http,
             pace: Arc::new(Pace::new(self.concurrency)),
+            times: self.times,
             checksum: self.checksum,
             metadata_encoding: self.metadata_encoding,
         })

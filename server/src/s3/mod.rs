@@ -8,23 +8,18 @@ mod error;
 mod multipart;
 mod presign;
 mod request;
+mod times;
 
 pub use config::{BucketLookup, Credentials, S3Config, S3ConfigError};
 pub use error::S3Error;
 pub use multipart::COMPLETE_TIME;
 pub use presign::{Body, PresignedPut};
 pub use request::Head;
+pub use times::Times;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use niks3_core::{hash::ChecksumAlgorithm, pace::Pace, wire::MetadataEncoding};
-
-/// How long a presigned request of the server itself is good for. Tries of one request share it.
-pub const OWN_URL_LIFETIME: Duration = Duration::from_secs(60);
-
-/// How long after its URL was signed a PUT of the server itself may be called for: what is left of
-/// the URL's life is for its tries.
-pub const LATEST_PUT: Duration = Duration::from_secs(30);
 
 /// One bucket, with the credentials for it.
 #[derive(Clone)]
@@ -34,6 +29,8 @@ pub struct Bucket {
     http: reqwest::Client,
     /// Where each of the server's own requests waits for its turn.
     pace: Arc<Pace>,
+    /// Until when requests can take effect.
+    pub times: Times,
     /// What it checks bodies by.
     pub checksum: ChecksumAlgorithm,
     /// How narinfos and listings lie in it.

@@ -18,7 +18,7 @@ use rusty_s3::{
 };
 
 use super::{
-    Body, Bucket, OWN_URL_LIFETIME, PresignedPut, S3Error,
+    Body, Bucket, PresignedPut, S3Error,
     request::{PATIENCE, REQUEST_TIMEOUT},
 };
 
@@ -44,7 +44,7 @@ impl Bucket {
         for (header, value) in &headers {
             open.headers_mut().insert(header.clone(), value.clone());
         }
-        let (url, none) = (open.sign(OWN_URL_LIFETIME), Bytes::new());
+        let (url, none) = (open.sign(self.times.own_url()), Bytes::new());
         let answer =
             self.send_within(REQUEST_TIMEOUT, Method::POST, &name, url, &headers, none).await?;
         let text = String::from_utf8_lossy(&answer.body);
@@ -77,7 +77,7 @@ impl Bucket {
 
     /// Has S3 make one object of the parts, in the order of their numbers. Tried once: whoever
     /// asks looks at the object before it asks again. The caller has recorded that the key may be
-    /// written for [`OWN_URL_LIFETIME`] and [`COMPLETE_TIME`] from `signed_at` on.
+    /// written for [`own_url`](super::Times::own_url) and [`COMPLETE_TIME`] from `signed_at` on.
     ///
     /// # Errors
     /// When S3 does not say that it did, also where it answers 200 with an error in the body:
@@ -95,7 +95,7 @@ impl Bucket {
         let action =
             CompleteMultipartUpload::new(&self.bucket, credentials, &name, s3_id, no_parts);
         let signed_at = Timestamp::from_second(signed_at as i64).unwrap_or_default();
-        let url = action.sign_with_time(OWN_URL_LIFETIME, &signed_at);
+        let url = action.sign_with_time(self.times.own_url(), &signed_at);
         let body = Bytes::from(complete_body(parts));
         let answer = self.send_within(COMPLETE_TIME, Method::POST, &name, url, &[], body).await?;
         if String::from_utf8_lossy(&answer.body).contains("<CompleteMultipartUploadResult") {
@@ -113,7 +113,7 @@ impl Bucket {
         let url = || {
             let credentials = Some(&self.credentials);
             AbortMultipartUpload::new(&self.bucket, credentials, &name, s3_id)
-                .sign(OWN_URL_LIFETIME)
+                .sign(self.times.own_url())
         };
         match self.send(Method::DELETE, &name, url, &[], Bytes::new(), PATIENCE).await {
             Ok(_) => Ok(()),
@@ -139,7 +139,7 @@ impl Bucket {
                 self.credentials.secret(),
                 self.credentials.token(),
                 self.bucket.region(),
-                OWN_URL_LIFETIME.as_secs(),
+                self.times.own_url().as_secs(),
                 query,
                 std::iter::empty(),
             )

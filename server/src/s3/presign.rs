@@ -70,7 +70,13 @@ impl Bucket {
         match (key, self.metadata_encoding) {
             (ObjectKey::NarInfo(_) | ObjectKey::Listing(_), MetadataEncoding::Zstd) => Some("zstd"),
             (ObjectKey::NarInfo(_) | ObjectKey::Listing(_), MetadataEncoding::None) => None,
-            (ObjectKey::CacheInfo | ObjectKey::Nar(..), _) => None,
+            (
+                ObjectKey::CacheInfo
+                | ObjectKey::Nar(..)
+                | ObjectKey::Pin(_)
+                | ObjectKey::Generation(..),
+                _,
+            ) => None,
         }
     }
 }

@@ -16,7 +16,7 @@ use rusty_s3::S3Action as _;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::warn;
 
-use super::{Body, Bucket, LATEST_PUT, OWN_URL_LIFETIME, S3Error};
+use super::{Body, Bucket, S3Error};
 
 /// How long one small request may take, its answer included.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
@@ -24,11 +24,6 @@ pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long after it was wanted a request may still be begun: while S3 wants fewer of them it is
 /// tried as often as fits in. Then the caller is told to come back, which costs nobody a connection.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
-
-/// The same for a PUT. No try begins that could end when its URL has expired: that would be answered
-/// with 403, and taken for wrong credentials.
-const PUT_PATIENCE: Duration =
-    OWN_URL_LIFETIME.saturating_sub(LATEST_PUT).saturating_sub(REQUEST_TIMEOUT);
 
 /// Tries of one request that fails otherwise, with growing pauses between them.
 const TRIES: usize = 3;
@@ -52,7 +47,8 @@ impl Bucket {
     /// When S3 does not answer, or neither yes nor no.
     pub async fn head(&self, key: &ObjectKey) -> Result<Option<Head>, S3Error> {
         let name = key.to_string();
-        let url = || self.bucket.head_object(Some(&self.credentials), &name).sign(OWN_URL_LIFETIME);
+        let url =
+            || self.bucket.head_object(Some(&self.credentials), &name).sign(self.times.own_url());
         let answer = self.send(Method::HEAD, &name, url, &[], Bytes::new(), PATIENCE).await;
         let Some(answer) = found(answer)? else { return Ok(None) };
         let text = |header| {
@@ -71,7 +67,8 @@ impl Bucket {
     /// When it says something else, or somebody else answers in its place.
     pub async fn is_missing(&self, key: &ObjectKey) -> Result<bool, S3Error> {
         let name = key.to_string();
-        let url = || self.bucket.get_object(Some(&self.credentials), &name).sign(OWN_URL_LIFETIME);
+        let url =
+            || self.bucket.get_object(Some(&self.credentials), &name).sign(self.times.own_url());
         // Of what is there after all, one byte will do.
         let headers = [("range".to_owned(), "bytes=0-0".to_owned())];
         match self.send(Method::GET, &name, url, &headers, Bytes::new(), PATIENCE).await {
@@ -91,14 +88,15 @@ impl Bucket {
     /// When S3 does not answer, or neither yes nor no.
     pub async fn get(&self, key: &ObjectKey) -> Result<Option<Bytes>, S3Error> {
         let name = key.to_string();
-        let url = || self.bucket.get_object(Some(&self.credentials), &name).sign(OWN_URL_LIFETIME);
+        let url =
+            || self.bucket.get_object(Some(&self.credentials), &name).sign(self.times.own_url());
         let answer = self.send(Method::GET, &name, url, &[], Bytes::new(), PATIENCE).await;
         Ok(found(answer)?.map(|answer| answer.body))
     }
 
     /// Writes a small object. The caller has recorded that its key may be written for
-    /// [`OWN_URL_LIFETIME`] from `signed_at` on, and the time of a PUT; all tries share that. It calls
-    /// within [`LATEST_PUT`] of `signed_at`.
+    /// [`own_url`](super::Times::own_url) from `signed_at` on, and the slack; all tries share that. It
+    /// calls within [`latest_put`](super::Times::latest_put) of `signed_at`.
     ///
     /// # Errors
     /// When S3 does not take it.
@@ -106,10 +104,11 @@ impl Bucket {
         let checksum = BodyChecksum::of(self.checksum, &body);
         let body = Bytes::from(body);
         let spec = Body { bytes: body.len() as u64, checksum };
-        let put = self.presign_put(key, spec, signed_at, OWN_URL_LIFETIME);
+        let put = self.presign_put(key, spec, signed_at, self.times.own_url());
         let headers: Vec<(String, String)> = put.headers.into_iter().collect();
         let url = || put.url.clone();
-        self.send(Method::PUT, &key.to_string(), url, &headers, body, PUT_PATIENCE).await.map(drop)
+        let patience = self.times.put_patience();
+        self.send(Method::PUT, &key.to_string(), url, &headers, body, patience).await.map(drop)
     }
 
     pub(super) async fn send(

@@ -4,15 +4,12 @@
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, stream};
-use niks3_core::{
-    limits::put_time,
-    wire::{CommitProgress, UploadId},
-};
+use niks3_core::wire::{CommitProgress, UploadId};
 use tracing::{info, warn};
 
-use super::{Caller, IDLE_TIME, UploadError, Uploads, abandon::release_all, retry};
+use super::{Caller, UploadError, Uploads, abandon::release_all, retry};
 use crate::{
-    s3::{LATEST_PUT, OWN_URL_LIFETIME, S3Error},
+    s3::S3Error,
     store::{self, Composed, NextPath, Tx, Unpublished, Upload, UploadGone, UploadState},
 };
 
@@ -128,7 +125,7 @@ async fn lock(
     caller: &Caller,
     id: &UploadId,
 ) -> Result<Upload, store::StoreError> {
-    let upload = store::lock(tx, id, &caller.0, cx.url_lifetime + IDLE_TIME).await?;
+    let upload = store::lock(tx, id, &caller.0, cx.idle_time()).await?;
     match upload.state {
         UploadState::Failed => Err(UploadGone::Failed.into()),
         UploadState::Open | UploadState::Committed => Ok(upload),
@@ -169,7 +166,8 @@ async fn advance(
 
     let mut unpublished = ids(|path| !path.published && path.composed);
     unpublished.extend(composed.iter().map(|narinfo| narinfo.id));
-    let writable = OWN_URL_LIFETIME + put_time(0);
+    let times = cx.bucket.times;
+    let writable = times.writable(times.own_url(), 0);
     let narinfos = store::take_unpublished(tx, &unpublished, writable).await?;
     if !narinfos.is_empty() {
         return Ok(Wave::Publish(narinfos));
@@ -191,7 +189,7 @@ async fn publish(
     until: Instant,
 ) -> Result<Vec<i64>, S3Error> {
     // What has not begun by then is left to a later wave.
-    let until = until.min(Instant::now() + LATEST_PUT);
+    let until = until.min(Instant::now() + cx.bucket.times.latest_put());
     let results: Vec<_> = stream::iter(narinfos)
         .map(|narinfo| async move {
             if Instant::now() >= until {

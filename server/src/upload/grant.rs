@@ -5,15 +5,14 @@ use std::{collections::HashMap, time::Duration};
 
 use niks3_core::{
     hash::{BodyChecksum, NarHash},
-    limits::put_time,
     object_key::ObjectKey,
     store_path::StorePathHash,
     wire::{ObjectSpec, UploadId},
 };
 
-use super::{Caller, IDLE_TIME, UploadError, Uploads, plan::random_part};
+use super::{Caller, UploadError, Uploads, plan::random_part};
 use crate::{
-    s3::OWN_URL_LIFETIME,
+    s3::Times,
     store::{self, ListingRow, Multipart, NarRow, OwnObject, Tx},
 };
 
@@ -61,16 +60,17 @@ pub(super) enum Granted {
 
 impl Granted {
     /// Its row, and for how long somebody may write it.
-    fn held(&self, object: &ObjectSpec, lifetime: Duration) -> Option<(i64, Duration)> {
+    fn held(&self, object: &ObjectSpec, times: Times) -> Option<(i64, Duration)> {
+        let lifetime = times.url_lifetime;
         match self {
             Self::Adopted => None,
             Self::Row(own) if own.stored => Some((own.id, Duration::ZERO)),
-            Self::Row(own) => Some((own.id, lifetime + put_time(own.bytes))),
+            Self::Row(own) => Some((own.id, times.writable(lifetime, own.bytes))),
             // Opening is no writing, but a request under way: until it has ended one way or the
             // other, S3 may come to have something open that has to be looked for.
-            Self::ToOpen(multipart) => Some((multipart.id, OWN_URL_LIFETIME + put_time(0))),
+            Self::ToOpen(multipart) => Some((multipart.id, times.writable(times.own_url(), 0))),
             Self::Open(multipart) => Some((multipart.id, Duration::ZERO)),
-            Self::Part(multipart) => Some((multipart.id, lifetime + put_time(bytes(object)))),
+            Self::Part(multipart) => Some((multipart.id, times.writable(lifetime, bytes(object)))),
         }
     }
 }
@@ -93,11 +93,12 @@ pub(super) async fn grant(
     id: &UploadId,
     objects: &[ObjectSpec],
 ) -> Result<(HashMap<Name, Granted>, f64), UploadError> {
-    let slowest = objects.iter().map(|object| put_time(bytes(object))).max().unwrap_or_default();
+    let times = cx.bucket.times;
+    let largest = objects.iter().map(bytes).max().unwrap_or_default();
     let mut connection = cx.store.connection().await?;
     let tx = connection.begin().await?;
     // Beyond every URL: an upload does not expire while somebody can still write for it.
-    let lifetime = cx.url_lifetime + slowest + IDLE_TIME;
+    let lifetime = cx.idle_time() + times.writable(Duration::ZERO, largest);
     let upload = store::lock(&tx, id, &caller.0, lifetime).await?.if_open()?;
     let listings = planned_listings(&tx, upload.number, objects).await?;
     store::insert_listing_rows(&tx, &listings).await?;
@@ -110,9 +111,8 @@ pub(super) async fn grant(
             granted.insert(Name::Listing(path), Granted::Row(own));
         }
     }
-    let held = objects
-        .iter()
-        .filter_map(|object| granted.get(&Name::of(object))?.held(object, cx.url_lifetime));
+    let held =
+        objects.iter().filter_map(|object| granted.get(&Name::of(object))?.held(object, times));
     let signed_at = store::hold_and_write(&tx, upload.number, &longest(held)).await?;
     // What another push has sent of a listing is this one's too.
     let adopted = granted.values().filter_map(|granted| match granted {

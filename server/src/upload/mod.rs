@@ -27,7 +27,7 @@ pub use plan::plan;
 pub use stored::stored;
 pub use urls::urls;
 
-/// How long an upload lives without any call, beyond the last URL that it was given. A client
+/// How long an upload lives without any call, beyond the last URL that it was given, at most. A client
 /// that packs one huge NAR is silent for a while.
 const IDLE_TIME: Duration = Duration::from_secs(60 * 60);
 
@@ -41,8 +41,15 @@ pub struct Uploads {
     pub signing_keys: Vec<SigningKey>,
     /// The one store directory that this cache is for.
     pub store_dir: StoreDir,
-    /// How long clients' presigned URLs are good for.
-    pub url_lifetime: Duration,
+}
+
+impl Uploads {
+    /// How long an upload lives without a call, one that gave it no URL at least.
+    fn idle_time(&self) -> Duration {
+        let lifetime = self.bucket.times.url_lifetime;
+        // In proportion, so that whoever sets short lifetimes sees failed pushes go soon.
+        lifetime + IDLE_TIME.min(2 * lifetime)
+    }
 }
 
 /// Who calls. An upload belongs to the caller who opened it.

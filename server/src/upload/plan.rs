@@ -10,7 +10,7 @@ use niks3_core::{
 };
 use tracing::info;
 
-use super::{Caller, IDLE_TIME, UploadError, Uploads, abandon::abandon, retry};
+use super::{Caller, UploadError, Uploads, abandon::abandon, retry};
 use crate::store::{self, PathStatus, PlanRow, RELEASE_CHUNK, Recorded, StoreError};
 
 /// Paths that one transaction takes hold of: no transaction is long.
@@ -150,7 +150,7 @@ async fn open(
     if planned >= store::MAX_PLANNED_PATHS {
         return Err(UploadError::TooManyPlanned);
     }
-    let lifetime = cx.url_lifetime + IDLE_TIME;
+    let lifetime = cx.idle_time();
     let upload = store::open(&tx, id, &caller.0, lifetime, paths).await?;
     tx.commit().await?;
     Ok(upload.expires_at)
@@ -213,7 +213,7 @@ async fn hold_chunk(
     let hashes: Vec<StorePathHash> = chunk.iter().map(|index| planned(index).path.hash()).collect();
     let mut connection = cx.store.connection().await?;
     let tx = connection.begin().await?;
-    let upload = store::lock(&tx, id, &caller.0, cx.url_lifetime + IDLE_TIME).await?.if_open()?;
+    let upload = store::lock(&tx, id, &caller.0, cx.idle_time()).await?.if_open()?;
     store::insert_narinfo_rows(&tx, &hashes).await?;
     tx.enter_gate().await?;
     let paths = store::hold_paths(&tx, upload.number, &hashes).await?;
@@ -279,7 +279,7 @@ async fn set_roots(
 ) -> Result<(), UploadError> {
     let mut connection = cx.store.connection().await?;
     let tx = connection.begin().await?;
-    let upload = store::lock(&tx, id, &caller.0, cx.url_lifetime + IDLE_TIME).await?.if_open()?;
+    let upload = store::lock(&tx, id, &caller.0, cx.idle_time()).await?.if_open()?;
     store::set_roots(&tx, upload.number, roots).await?;
     Ok(tx.commit().await?)
 }

@@ -5,19 +5,19 @@ use std::collections::HashMap;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use niks3_core::{
     hash::ChecksumAlgorithm,
-    limits::{MAX_OBJECTS_PER_CALL, put_time},
+    limits::MAX_OBJECTS_PER_CALL,
     object_key::{ObjectKey, ObjectKind},
     parts::MAX_PARTS,
     wire::{StoredObject, StoredPart, StoredRequest, StoredResponse, UploadId},
 };
 
 use super::{
-    Caller, IDLE_TIME, UploadError, Uploads,
+    Caller, UploadError, Uploads,
     look::{self, LOOKS_AT_ONCE},
     multipart, retry,
 };
 use crate::{
-    s3::{COMPLETE_TIME, OWN_URL_LIFETIME, S3Error},
+    s3::{COMPLETE_TIME, S3Error},
     store::{self, Multipart, OwnObject, Sent},
 };
 
@@ -136,7 +136,7 @@ async fn look_up(
     let keys: Vec<ObjectKey> = request.objects.iter().map(|object| object.key.clone()).collect();
     let mut connection = cx.store.connection().await?;
     let tx = connection.begin().await?;
-    let upload = store::lock(&tx, id, &caller.0, cx.url_lifetime + IDLE_TIME).await?.if_open()?;
+    let upload = store::lock(&tx, id, &caller.0, cx.idle_time()).await?.if_open()?;
     let objects = store::own_objects(&tx, upload.number, &keys).await?;
     // A listing may have become another upload's meanwhile; it is optional. A NAR key never does.
     let stray = keys.iter().find(|key| {
@@ -156,7 +156,8 @@ async fn look_up(
         multiparts = store::own_multiparts(&tx, upload.number, &in_parts).await?;
         // Completing is writing: recorded before the request is under way.
         tx.enter_gate().await?;
-        let time = OWN_URL_LIFETIME + COMPLETE_TIME + put_time(0);
+        let times = cx.bucket.times;
+        let time = times.writable(times.own_url() + COMPLETE_TIME, 0);
         let written: Vec<_> = multiparts.iter().map(|multipart| (multipart.id, time)).collect();
         signed_at = store::hold_and_write(&tx, upload.number, &written).await?;
     }
@@ -197,7 +198,7 @@ async fn record(
     let tx = connection.begin().await?;
     // Locked again: an upload that ended while we looked holds nothing any more, and what it sent
     // may be claimed by now.
-    let upload = store::lock(&tx, id, &caller.0, cx.url_lifetime + IDLE_TIME).await?.if_open()?;
+    let upload = store::lock(&tx, id, &caller.0, cx.idle_time()).await?.if_open()?;
     tx.enter_gate().await?;
     store::mark_sent(&tx, upload.number, there).await?;
     store::mark_no_listing(&tx, upload.number, &request.no_listing).await?;

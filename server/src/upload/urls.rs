@@ -52,7 +52,7 @@ impl Answers<'_> {
                 _ => UrlAnswer::Gone,
             };
         };
-        let (bucket, lifetime) = (&self.cx.bucket, self.cx.url_lifetime);
+        let (bucket, lifetime) = (&self.cx.bucket, self.cx.bucket.times.url_lifetime);
         let put = |key, put: PresignedPut| {
             let (url, headers) = (PresignedUrl(put.url.into()), put.headers);
             UrlAnswer::Put { key, url, headers }

@@ -1,6 +1,11 @@
 -- $1 keys. In their order: two uploads that insert the same ones do not dead-lock.
-INSERT INTO objects (key, kind)
-SELECT DISTINCT k.key, 3 FROM unnest($1::text[]) AS k(key)
-WHERE (SELECT true FROM objects o WHERE o.key = k.key LIMIT 1) IS NULL
-ORDER BY 1
-ON CONFLICT (key) DO NOTHING
+-- A new row is a candidate: one that this upload does not get to hold after all must not be forgotten.
+WITH added AS (
+  INSERT INTO objects (key, kind)
+  SELECT DISTINCT k.key, 3 FROM unnest($1::text[]) AS k(key)
+  WHERE (SELECT true FROM objects o WHERE o.key = k.key LIMIT 1) IS NULL
+  ORDER BY 1
+  ON CONFLICT (key) DO NOTHING
+  RETURNING id
+)
+INSERT INTO candidates SELECT id FROM added ORDER BY id ON CONFLICT DO NOTHING
