@@ -9,6 +9,7 @@ use niks3_core::{causes::causes, verdict::Verdict, wire::ErrorBody};
 use tracing::{error, warn};
 
 use crate::{
+    gc::StartError,
     s3::S3Error,
     store::{StoreError, UploadGone},
     upload::UploadError,
@@ -77,6 +78,18 @@ impl From<UploadError> for ApiError {
     }
 }
 
+impl From<StartError> for ApiError {
+    fn from(error: StartError) -> Self {
+        let public = error.to_string();
+        match error {
+            StartError::Other { .. } | StartError::Repair => {
+                Self::new(StatusCode::CONFLICT, public)
+            }
+            StartError::Store(error) => error.into(),
+        }
+    }
+}
+
 impl From<S3Error> for ApiError {
     fn from(error: S3Error) -> Self {
         let status = match error.verdict() {
@@ -105,7 +118,7 @@ impl From<StoreError> for ApiError {
                 let public = "the server's database is busy or restarting";
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, public).caused_by(error)
             }
-            StoreError::Query { .. } | StoreError::Corrupt { .. } => {
+            StoreError::Query { .. } | StoreError::Corrupt { .. } | StoreError::NoRow(_) => {
                 let public = "the server's database failed; its log says more";
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, public).caused_by(error)
             }

@@ -7,12 +7,14 @@ pub mod cli;
 pub mod config;
 pub mod dev;
 pub mod error;
+mod gc;
 mod http;
 mod routes;
 pub mod s3;
 mod state;
 pub mod store;
 pub mod telemetry;
+mod trust;
 mod upload;
 
 use std::{future::Future, sync::Arc, time::Duration};

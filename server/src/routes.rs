@@ -13,7 +13,7 @@ use tracing::Level;
 
 use crate::{
     error::ApiError,
-    http::{health, uploads},
+    http::{gc, health, uploads},
     state::AppState,
 };
 
@@ -26,6 +26,7 @@ pub fn router(app: AppState) -> Router {
         .route("/api/v1/uploads/{id}/urls", post(uploads::urls))
         .route("/api/v1/uploads/{id}/stored", post(uploads::stored))
         .route("/api/v1/uploads/{id}/commit", post(uploads::commit))
+        .route("/api/v1/gc", get(gc::status).post(gc::start))
         .route("/api/v1/verify", post(uploads::verify))
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)

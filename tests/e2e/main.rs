@@ -13,6 +13,7 @@ mod cli;
 mod faults;
 mod faults_database;
 mod fleet;
+mod gc;
 mod hostile;
 mod kill;
 mod large;

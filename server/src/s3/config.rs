@@ -111,6 +111,7 @@ impl S3Config {
             credentials: rusty_s3::Credentials::new(access_key, secret_key),
             http,
             pace: Arc::new(Pace::new(self.concurrency)),
+            no_batch_delete: Arc::default(),
             times: self.times,
             checksum: self.checksum,
             metadata_encoding: self.metadata_encoding,

@@ -4,6 +4,7 @@
 //! one that is still on its way when its sender is gone.
 
 mod config;
+mod delete;
 mod error;
 mod multipart;
 mod presign;
@@ -11,13 +12,14 @@ mod request;
 mod times;
 
 pub use config::{BucketLookup, Credentials, S3Config, S3ConfigError};
+pub use delete::{Deletion, Fence, MAX_BATCH};
 pub use error::S3Error;
 pub use multipart::COMPLETE_TIME;
 pub use presign::{Body, PresignedPut};
 pub use request::Head;
 pub use times::Times;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicBool};
 
 use niks3_core::{hash::ChecksumAlgorithm, pace::Pace, wire::MetadataEncoding};
 
@@ -29,6 +31,8 @@ pub struct Bucket {
     http: reqwest::Client,
     /// Where each of the server's own requests waits for its turn.
     pace: Arc<Pace>,
+    /// Found out by asking: it deletes objects one by one only.
+    no_batch_delete: Arc<AtomicBool>,
     /// Until when requests can take effect.
     pub times: Times,
     /// What it checks bodies by.

@@ -94,6 +94,20 @@ impl Bucket {
         Ok(found(answer)?.map(|answer| answer.body))
     }
 
+    /// What time S3 says it is: the `Date` of an answer. `None`: it does not say.
+    ///
+    /// # Errors
+    /// When S3 does not answer.
+    pub async fn date(&self) -> Result<Option<SystemTime>, S3Error> {
+        let name = ObjectKey::CacheInfo.to_string();
+        let url =
+            || self.bucket.head_object(Some(&self.credentials), &name).sign(self.times.own_url());
+        let answer = self.send(Method::HEAD, &name, url, &[], Bytes::new(), PATIENCE).await;
+        let Some(answer) = found(answer)? else { return Ok(None) };
+        let date = answer.headers.get(header::DATE).and_then(|date| date.to_str().ok());
+        Ok(date.and_then(|date| httpdate::parse_http_date(date).ok()))
+    }
+
     /// Writes a small object. The caller has recorded that its key may be written for
     /// [`own_url`](super::Times::own_url) from `signed_at` on, and the slack; all tries share that. It
     /// calls within [`latest_put`](super::Times::latest_put) of `signed_at`.
@@ -134,13 +148,13 @@ impl Bucket {
                 false => None,
             };
             let Some(permit) = turn else {
-                let (key, bucket) = (key.to_owned(), self.name().to_owned());
-                return Err(last.unwrap_or(S3Error::NoTurn { method, key, bucket }));
+                return Err(last.unwrap_or_else(|| self.no_turn(method, key)));
             };
             // Signed now: a URL's life does not run while it waits for its turn. A PUT's does, on
             // purpose, and its patience allows for that.
             let (method, body) = (method.clone(), body.clone());
-            let sent = self.send_once(REQUEST_TIMEOUT, method, key, url(), headers, body).await;
+            let limits = (REQUEST_TIMEOUT, MAX_ANSWER_BYTES);
+            let sent = self.send_once(limits, method, key, url(), headers, body).await;
             let error = match sent {
                 Ok(answer) => {
                     permit.done(Outcome::Served);
@@ -184,11 +198,26 @@ impl Bucket {
         headers: &[(String, String)],
         body: Bytes,
     ) -> Result<Answer, S3Error> {
-        let Ok(permit) = timeout_at(Instant::now() + PATIENCE, self.pace.enter()).await else {
-            let (key, bucket) = (key.to_owned(), self.name().to_owned());
-            return Err(S3Error::NoTurn { method, key, bucket });
+        let limits = (Instant::now() + PATIENCE, time, MAX_ANSWER_BYTES);
+        self.send_until(limits, method, key, url, headers, body).await
+    }
+
+    /// Sends a request once: begun until then, waited for so long, so many bytes of its answer read.
+    pub(super) async fn send_until(
+        &self,
+        (begin, time, answer_bytes): (Instant, Duration, usize),
+        method: Method,
+        key: &str,
+        url: url::Url,
+        headers: &[(String, String)],
+        body: Bytes,
+    ) -> Result<Answer, S3Error> {
+        let turn = timeout_at(begin, self.pace.enter()).await.ok();
+        // A turn that is free is given also to who comes too late.
+        let Some(permit) = turn.filter(|_| Instant::now() < begin) else {
+            return Err(self.no_turn(method, key));
         };
-        let sent = self.send_once(time, method, key, url, headers, body).await;
+        let sent = self.send_once((time, answer_bytes), method, key, url, headers, body).await;
         match &sent {
             Ok(_) => drop(permit.done(Outcome::Served)),
             Err(error) if error.verdict() == Verdict::SlowDown => {
@@ -199,9 +228,10 @@ impl Bucket {
         sent
     }
 
+    /// Waits for so long, and reads so many bytes of the answer.
     async fn send_once(
         &self,
-        time: Duration,
+        (time, answer_bytes): (Duration, usize),
         method: Method,
         key: &str,
         url: url::Url,
@@ -226,9 +256,9 @@ impl Bucket {
         let (status, headers) = (response.status(), response.headers().clone());
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
-            let room = MAX_ANSWER_BYTES - body.len();
+            let room = answer_bytes - body.len();
             body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-            if body.len() == MAX_ANSWER_BYTES {
+            if body.len() == answer_bytes {
                 break;
             }
         }
@@ -239,6 +269,11 @@ impl Bucket {
         let retry_after =
             retry_after.and_then(|text| verdict::retry_after(text, SystemTime::now()));
         Err(self.refused(method.clone(), key, status, &body, retry_after))
+    }
+
+    /// The error that there was no turn in time: no request is under way.
+    pub(super) fn no_turn(&self, method: Method, key: &str) -> S3Error {
+        S3Error::NoTurn { method, key: key.to_owned(), bucket: self.name().to_owned() }
     }
 
     /// The error that an answer is.
@@ -258,7 +293,7 @@ impl Bucket {
 /// A success.
 pub(super) struct Answer {
     pub(super) headers: header::HeaderMap,
-    /// The first [`MAX_ANSWER_BYTES`] of it.
+    /// The first bytes of it, as many as were asked for.
     pub(super) body: Bytes,
 }
 

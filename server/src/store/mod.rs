@@ -4,8 +4,13 @@
 //! Everything runs at READ COMMITTED: each statement sees what was committed before it began, so
 //! "take the lock, then ask in the next statement" holds.
 
+mod claims;
 mod closures;
+mod collection_lock;
+mod collections;
 mod connect;
+mod counts;
+mod garbage;
 mod holds;
 mod lost;
 mod migrate;
@@ -13,6 +18,7 @@ mod multiparts;
 mod narinfos;
 mod objects;
 mod plan;
+mod preview;
 mod retry;
 mod uploads;
 
@@ -21,8 +27,15 @@ use std::time::Duration;
 use deadpool_postgres::{GenericClient, Object, Pool, Transaction};
 use tokio_postgres::{Row, types::ToSql};
 
+pub use claims::{Claim, Forgotten, claim, delete_claimed, lapse_claims, next_condemned};
 pub use closures::{Roots, push_closures, roots, unpublished};
+pub use collection_lock::CollectionLock;
+pub use collections::{close_collection, last_collection, note_progress, open_collection};
 pub use connect::{DatabaseUrl, DatabaseUrlError};
+pub use counts::cache_size;
+pub use garbage::{
+    Condemned, TOP, condemn, ended_uploads, expire_closures, fail_silent_uploads, forget_uploads,
+};
 pub use holds::{RELEASE_CHUNK, forget_paths, release};
 pub use lost::{Recorded, recorded, recorded_nars, void_lost};
 pub use migrate::{MigrateError, migrate};
@@ -42,6 +55,7 @@ pub use objects::{
 pub use plan::{
     PathStatus, PlanRow, hold_paths, insert_narinfo_rows, record_paths, revive, status,
 };
+pub use preview::preview;
 pub use retry::retry;
 pub use uploads::{
     MAX_OPEN_UPLOADS, MAX_PLANNED_PATHS, Upload, UploadState, finish, lock, open, open_uploads,
@@ -78,6 +92,9 @@ pub enum StoreError {
         /// What it is.
         text: String,
     },
+    /// A query that always answers a row answered none.
+    #[error("a database query answered no row ({0})")]
+    NoRow(&'static str),
     /// See [`UploadGone`].
     #[error(transparent)]
     Upload(#[from] UploadGone),
@@ -117,7 +134,7 @@ impl StoreError {
                 None => source.is_closed() || broke(source),
             },
             Self::Claimed(_) => true,
-            Self::Connect(_) | Self::Corrupt { .. } | Self::Upload(_) => false,
+            Self::Connect(_) | Self::Corrupt { .. } | Self::NoRow(_) | Self::Upload(_) => false,
         }
     }
 }
@@ -164,6 +181,16 @@ impl Connection {
         Ok(Tx(begin.map_err(|source| StoreError::Query { what: "begin", source })?))
     }
 
+    /// Runs one statement outside of a transaction.
+    pub(crate) async fn execute(
+        &self,
+        what: &'static str,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<u64, StoreError> {
+        execute(&self.0, what, sql, params).await
+    }
+
     /// Runs one query outside of a transaction.
     pub(crate) async fn rows(
         &self,
@@ -205,17 +232,34 @@ impl Tx<'_> {
         self.execute("enter the gate alone", sql, &[&GATE]).await.map(drop)
     }
 
+    /// Runs statements that have no parameters and answer nothing.
+    pub(crate) async fn batch(&self, what: &'static str, sql: &str) -> Result<(), StoreError> {
+        let batch = self.0.batch_execute(sql).await;
+        batch.map_err(|source| StoreError::Query { what, source })
+    }
+
+    /// The same, unless the gate does not become free within `patience`.
+    ///
+    /// # Errors
+    /// Then too: the transaction can do nothing more.
+    pub async fn enter_gate_alone_within(&self, patience: Duration) -> Result<(), StoreError> {
+        let sql = "SELECT set_config('lock_timeout', $1, true)";
+        let set = async |time: Duration| {
+            let millis = time.as_millis().to_string();
+            self.rows("set the lock timeout", sql, &[&millis]).await.map(drop)
+        };
+        set(patience).await?;
+        self.enter_gate_alone().await?;
+        set(LOCK_TIMEOUT).await
+    }
+
     pub(crate) async fn execute(
         &self,
         what: &'static str,
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<u64, StoreError> {
-        let query = async {
-            let statement = self.0.prepare_cached(sql).await?;
-            self.0.execute(&statement, params).await
-        };
-        query.await.map_err(|source| StoreError::Query { what, source })
+        execute(&self.0, what, sql, params).await
     }
 
     pub(crate) async fn rows(
@@ -226,6 +270,29 @@ impl Tx<'_> {
     ) -> Result<Vec<Row>, StoreError> {
         rows(&self.0, what, sql, params).await
     }
+}
+
+/// The database's time: seconds since 1970.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub async fn clock(connection: &Connection) -> Result<f64, StoreError> {
+    let sql = "SELECT extract(epoch FROM clock_timestamp())::float8";
+    let rows = connection.rows("ask for the time", sql, &[]).await?;
+    rows.first().map(|row| row.get(0)).ok_or(StoreError::NoRow("ask for the time"))
+}
+
+async fn execute(
+    client: &impl GenericClient,
+    what: &'static str,
+    sql: &str,
+    params: &[&(dyn ToSql + Sync)],
+) -> Result<u64, StoreError> {
+    let query = async {
+        let statement = client.prepare_cached(sql).await?;
+        client.execute(&statement, params).await
+    };
+    query.await.map_err(|source| StoreError::Query { what, source })
 }
 
 async fn rows(

@@ -34,7 +34,10 @@ async fn fail(cx: &Uploads, caller: &Caller, id: &UploadId) -> Result<i64, Uploa
 
 /// Lets go of all that a finished upload holds, chunk by chunk. A crash in between leaves holds of
 /// an upload that is not open: garbage collection takes them up.
-pub(super) async fn release_all(cx: &Uploads, upload: i64) -> Result<(), UploadError> {
+///
+/// # Errors
+/// When the database fails.
+pub async fn release_all(cx: &Uploads, upload: i64) -> Result<(), UploadError> {
     while retry(|| release_chunk(cx, upload)).await? == RELEASE_CHUNK {}
     while retry(|| forget_chunk(cx, upload)).await? == RELEASE_CHUNK {}
     // Last: S3 may be slow, and the rest does not wait for it.

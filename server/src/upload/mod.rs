@@ -19,11 +19,11 @@ use crate::{
     store::{MAX_OPEN_UPLOADS, MAX_PLANNED_PATHS, Store, StoreError},
 };
 
-pub use abandon::abandon;
+pub use abandon::{abandon, release_all};
 pub use commit::{CommitAnswer, commit};
 pub use look::verify;
 pub use multipart::abort_ended;
-pub use plan::plan;
+pub use plan::{lapse_claims, plan};
 pub use stored::stored;
 pub use urls::urls;
 
@@ -135,7 +135,7 @@ impl UploadError {
 }
 
 /// Runs a transaction again while it meets what passes.
-async fn retry<T, Fut>(transaction: impl FnMut() -> Fut) -> Result<T, UploadError>
+pub(crate) async fn retry<T, Fut>(transaction: impl FnMut() -> Fut) -> Result<T, UploadError>
 where
     Fut: Future<Output = Result<T, UploadError>>,
 {

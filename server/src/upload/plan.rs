@@ -33,7 +33,9 @@ pub async fn plan(
     if request.dry_run {
         return preview(cx, request, &status).await;
     }
-    if is_complete(request, &status) && retry(|| commit_complete(cx, request)).await? {
+    if is_complete(request, &status)
+        && retry(|| past_claims(cx, commit_complete(cx, request))).await?
+    {
         info!(push.paths = request.paths.len(), "a push found everything in the cache");
         let kept = request.paths.iter().zip(&status).enumerate();
         let kept = kept.filter_map(|(index, (path, status))| kept_path(index, path, status));
@@ -170,7 +172,9 @@ async fn hold(
     let levels = niks3_core::plan::levels(request, order);
     let mut nars_seen: HashSet<NarHash> = HashSet::new();
     for chunk in order.chunks(CHUNK) {
-        let held = retry(|| hold_chunk(cx, caller, id, request, chunk, &rows, &levels)).await?;
+        let held =
+            retry(|| past_claims(cx, hold_chunk(cx, caller, id, request, chunk, &rows, &levels)))
+                .await?;
         let adopted: HashSet<NarHash> = held.adopted.into_iter().collect();
         for (index, (row, status)) in chunk.iter().zip(held.paths) {
             let path = &request.paths[*index as usize];
@@ -188,6 +192,36 @@ async fn hold(
     let roots: Vec<i64> = request.roots.iter().filter_map(|root| rows[*root as usize]).collect();
     retry(|| set_roots(cx, caller, id, &roots)).await?;
     Ok(response)
+}
+
+/// Meeting an object that is being deleted, has claims lapse that nobody can carry out any more: else a
+/// collector that died would stand in the way of pushes until the next one.
+async fn past_claims<T>(
+    cx: &Uploads,
+    transaction: impl Future<Output = Result<T, UploadError>>,
+) -> Result<T, UploadError> {
+    let done = transaction.await;
+    if let Err(UploadError::Store(StoreError::Claimed(_))) = &done {
+        lapse_claims(cx).await?;
+    }
+    done
+}
+
+/// Lets all claims lapse of which no request can be under way any more.
+///
+/// # Errors
+/// When the database fails.
+pub async fn lapse_claims(cx: &Uploads) -> Result<(), UploadError> {
+    while retry(|| lapse_chunk(cx)).await? {}
+    Ok(())
+}
+
+async fn lapse_chunk(cx: &Uploads) -> Result<bool, UploadError> {
+    let mut connection = cx.store.connection().await?;
+    let tx = connection.begin().await?;
+    let more = store::lapse_claims(&tx).await?;
+    tx.commit().await?;
+    Ok(more)
 }
 
 /// A listing is of use if it is of the contents that the path has, or will have.

@@ -80,6 +80,14 @@ impl TestCache {
         (status, serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or_default())
     }
 
+    /// The same with GET.
+    pub async fn get(&self, path: &str) -> (u16, Value) {
+        let url = format!("{}/api/v1/{path}", self.server.url());
+        let response = parts::http().get(url).bearer_auth(TOKEN).send().await.unwrap();
+        let status = response.status().as_u16();
+        (status, serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or_default())
+    }
+
     /// A connection to the cache's database, to look or to meddle.
     pub async fn sql(&self) -> tokio_postgres::Client {
         parts::connect(&self.database).await

@@ -1,0 +1,172 @@
+//! Deleting: claim, delete from the bucket, delete the rows, one level of references after the other.
+//!
+//! Nothing is claimed that any row refers to. So what refers to an object has been confirmed deleted,
+//! in an earlier request and transaction, before the object itself is touched.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use niks3_core::causes::causes;
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::{
+    CollectError,
+    clock::Clock,
+    run::Run,
+    turn::{Decision, Turns},
+};
+use crate::{
+    s3::{Deletion, Fence, MAX_BATCH, Times},
+    store::{self, Claim, Forgotten, TOP, Tx},
+    upload::{self, Uploads},
+};
+
+/// Claims whose requests are under way at once.
+const CLAIMS_AT_ONCE: usize = 4;
+
+/// Objects that were just freed of their last referrer, to be claimed next. When there are more, the
+/// rest is found by another pass.
+const MAX_FREED: usize = 200_000;
+
+/// What became of one claim.
+struct Swept {
+    forgotten: Forgotten,
+    failed: u64,
+}
+
+/// Deletes what has been garbage for long enough. Ends when a pass over all of it finds nothing to
+/// claim; what S3 did not delete is left to the next run.
+pub(super) async fn sweep(run: &mut Run<'_>) -> Result<(), CollectError> {
+    let cx = run.cx;
+    upload::lapse_claims(cx).await?;
+    let mut clock = Clock::measure(cx).await?;
+    let mut turns = Turns::new(&cx.store);
+    let mut queue = Queue::new(run.grace());
+    let mut under_way = FuturesUnordered::new();
+    loop {
+        run.keep().await?;
+        while under_way.len() < CLAIMS_AT_ONCE {
+            let ids = queue.next(cx, turns.batch().min(MAX_BATCH)).await?;
+            if ids.is_empty() {
+                break;
+            }
+            if clock.is_old() {
+                clock = Clock::measure(cx).await?;
+            }
+            let (grace, times) = (run.grace(), cx.bucket.times);
+            let claiming = Claiming { ids: &ids, clock: &clock, grace, times };
+            let (claim, until) = turns.take(&claiming).await?;
+            run.progress.objects_spared += claim.spared;
+            if !claim.objects.is_empty() {
+                under_way.push(delete(cx, claim, until));
+            }
+        }
+        // Nothing under way, and nothing was found to begin with.
+        let Some(swept) = under_way.next().await else { return Ok(()) };
+        let Swept { forgotten, failed } = swept?;
+        run.progress.objects_deleted_after_grace_period += forgotten.objects;
+        run.progress.bytes_freed += forgotten.bytes;
+        run.progress.objects_failed_to_delete += failed;
+        queue.freed(forgotten.freed);
+    }
+}
+
+/// What to try to claim next.
+struct Queue {
+    grace: Duration,
+    /// First what has just been freed: so this stays short.
+    freed: Vec<i64>,
+    /// Then a pass over all that is condemned.
+    below: i64,
+    /// Whether something that was freed was dropped here, and is left to another pass.
+    again: bool,
+}
+
+impl Queue {
+    fn new(grace: Duration) -> Self {
+        Self { grace, freed: Vec::new(), below: TOP, again: false }
+    }
+
+    fn freed(&mut self, ids: Vec<i64>) {
+        let room = MAX_FREED.saturating_sub(self.freed.len());
+        self.again |= ids.len() > room;
+        self.freed.extend(ids.into_iter().take(room));
+    }
+
+    /// Up to `limit` objects; none: there are no more.
+    async fn next(&mut self, cx: &Uploads, limit: usize) -> Result<Vec<i64>, CollectError> {
+        if !self.freed.is_empty() {
+            let mut ids = self.freed.split_off(self.freed.len().saturating_sub(limit));
+            ids.sort_unstable();
+            ids.dedup();
+            return Ok(ids);
+        }
+        let connection = cx.store.connection().await?;
+        let mut page = store::next_condemned(&connection, self.below, limit, self.grace).await?;
+        if page.is_empty() && std::mem::take(&mut self.again) {
+            page = store::next_condemned(&connection, TOP, limit, self.grace).await?;
+        }
+        self.below = page.last().copied().unwrap_or(i64::MIN);
+        Ok(page)
+    }
+}
+
+/// One turn's claim. Answers it and when its last request may begin.
+struct Claiming<'a> {
+    ids: &'a [i64],
+    clock: &'a Clock,
+    grace: Duration,
+    times: Times,
+}
+
+impl Decision for Claiming<'_> {
+    type Answer = (Claim, Instant);
+
+    async fn decide(&self, tx: &Tx<'_>, _: usize) -> Result<Self::Answer, CollectError> {
+        let lifetime = self.times.delete_url();
+        // From before the claim on, so that none begins later than its URL ends.
+        let until = Instant::now() + lifetime;
+        let fence = self.times.writable(lifetime, 0);
+        let claim = store::claim(tx, self.ids, self.grace, fence).await?;
+        if claim.token != 0 {
+            self.clock.check(claim.at, self.times.max_skew())?;
+        }
+        if !claim.needed.is_empty() {
+            warn!(objects.needed = claim.needed.len(), "condemned objects are needed: revived");
+            store::revive(tx, &claim.needed).await?;
+        }
+        Ok((claim, until))
+    }
+}
+
+/// Deletes what was claimed, first in the bucket, then its rows: only of what no request under way names.
+async fn delete(cx: &Uploads, claim: Claim, until: Instant) -> Result<Swept, CollectError> {
+    let fence = Fence { signed_at: claim.at, until };
+    let keys: Vec<_> = claim.objects.iter().map(|(_, key)| key.clone()).collect();
+    let outcomes = cx.bucket.delete(&keys, fence).await;
+    let (mut gone, mut failed) = (Vec::with_capacity(keys.len()), 0);
+    for ((id, key), outcome) in claim.objects.iter().zip(outcomes) {
+        match outcome {
+            Deletion::Gone => gone.push(*id),
+            Deletion::Failed(error) | Deletion::Unanswered(error) => {
+                if failed == 0 {
+                    warn!(
+                        cause = causes(&error).join(": "),
+                        "{key} was not deleted, nor maybe others"
+                    );
+                }
+                failed += 1;
+            }
+        }
+    }
+    let forgotten = upload::retry(|| async {
+        let mut connection = cx.store.connection().await?;
+        let tx = connection.begin().await?;
+        let forgotten = store::delete_claimed(&tx, claim.token, &gone).await?;
+        tx.commit().await?;
+        Ok(forgotten)
+    })
+    .await?;
+    Ok(Swept { forgotten, failed })
+}

@@ -1,0 +1,32 @@
+-- $1 objects, $2 seconds of grace, $3 seconds until no request of this claim can be under way any more.
+-- With the gate closed. An object to which any row refers is left out: that referrer may still be in the
+-- bucket. Its turn comes when the row has been deleted.
+WITH t AS MATERIALIZED (SELECT clock_timestamp() AS at, nextval('claims') AS token
+), asked AS MATERIALIZED (
+  SELECT o.id,
+         -- somebody may still write it: what is deleted now could come back without a row
+         o.writable_until IS NOT NULL AND o.writable_until >= now() AS writable,
+         -- the question is asked again
+         coalesce((SELECT true FROM closures c WHERE c.object_id = o.id LIMIT 1),
+                  (SELECT true FROM pins p WHERE p.object_id = o.id LIMIT 1),
+                  (SELECT true FROM pins p WHERE p.filed = o.id LIMIT 1),
+                  (SELECT true FROM holds h WHERE h.object_id = o.id LIMIT 1), false) AS needed
+  FROM unnest($1::bigint[]) AS i(id)
+  CROSS JOIN LATERAL (
+    SELECT * FROM objects o
+    WHERE o.id = i.id AND o.claimed_at IS NULL
+      AND o.condemned_at <= now() - make_interval(secs => $2) LIMIT 1) o
+  -- The oldest first: rows are deleted from the newest on, and this stops at the first that is there.
+  WHERE (SELECT true FROM refs r WHERE r.dst = o.id AND r.src <> o.id ORDER BY r.src LIMIT 1) IS NULL
+    -- S3 may have parts of it: they are aborted first
+    AND (SELECT true FROM multiparts m WHERE m.object_id = o.id LIMIT 1) IS NULL
+), claimed AS (
+  UPDATE objects o
+  SET claimed_at = t.at, claim = t.token, claim_until = t.at + make_interval(secs => $3)
+  FROM t
+  WHERE o.id = ANY (ARRAY(SELECT id FROM asked WHERE NOT writable AND NOT needed))
+  RETURNING o.id, o.key, o.size, o.stored_at IS NOT NULL AS stored
+)
+SELECT t.token, extract(epoch FROM t.at)::float8 AS at, a.id, c.key, a.needed, a.writable
+FROM t CROSS JOIN asked a LEFT JOIN claimed c ON c.id = a.id
+ORDER BY a.id DESC

@@ -1,0 +1,16 @@
+-- $1 token, $2 objects of that claim that are not in the bucket any more. One whose claim has lapsed is
+-- somebody else's. Answers how many rows went, the bytes that were freed, and what they referred to: nothing
+-- may refer to that any more.
+WITH gone AS (
+  DELETE FROM objects o WHERE o.id = ANY ($2) AND o.claim = $1
+  RETURNING o.id, CASE WHEN o.stored_at IS NULL THEN 0 ELSE coalesce(o.size, 0) END AS bytes
+), unlinked AS (
+  DELETE FROM refs r WHERE r.src = ANY (ARRAY(SELECT id FROM gone)) RETURNING r.dst
+), forgotten AS (
+  DELETE FROM narinfos n WHERE n.object_id = ANY (ARRAY(SELECT id FROM gone))
+), unasked AS (
+  DELETE FROM candidates c WHERE c.object_id = ANY (ARRAY(SELECT id FROM gone))
+)
+SELECT count(*), coalesce(sum(bytes), 0)::bigint,
+       coalesce((SELECT array_agg(DISTINCT dst) FROM unlinked), '{}')
+FROM gone
