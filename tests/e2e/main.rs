@@ -14,6 +14,7 @@ mod faults;
 mod faults_database;
 mod fleet;
 mod gc;
+mod gc_accidents;
 mod hostile;
 mod kill;
 mod large;

@@ -1,6 +1,7 @@
 //! What the tests are told with: a cache of their own, stores, and ways to look inside.
 
 mod bucket;
+mod hand;
 mod nix;
 mod parts;
 mod pg_proxy;
@@ -14,6 +15,7 @@ use serde_json::Value;
 use tokio::process::Command;
 
 pub use bucket::{Bucket, fields};
+pub use hand::{Graph, HandPush, Refused};
 pub use nix::{Nix, NixStore, fixture, shared_store};
 pub use parts::{TOKEN, connect, create_database, embedded_s3, http, parts};
 pub use pg_proxy::{Fate, PgProxy};

@@ -42,11 +42,19 @@ pub async fn carry(
         Fault::Reset => return reset(sender),
         Fault::Answer { status, code, retry_after } => (status, code, retry_after),
         Fault::ErrorIn200 { code } => (200, code, None),
+        Fault::Body(xml) => {
+            drain(sender, request).await?;
+            return write_answer(sender, request, 200, None, &xml).await;
+        }
         fault => return forward(s3, sender, head, &fault, request).await,
     };
-    let mut body = (&mut *sender).take(request.record.seen.bytes);
-    copy_buf(&mut body, &mut sink()).await?;
+    drain(sender, request).await?;
     answer(sender, request, status, code, retry_after).await
+}
+
+async fn drain(sender: &mut BufReader<TcpStream>, request: &UnderWay<'_>) -> io::Result<u64> {
+    let mut body = (&mut *sender).take(request.record.seen.bytes);
+    copy_buf(&mut body, &mut sink()).await
 }
 
 async fn forward(
@@ -68,7 +76,10 @@ async fn forward(
         return reset(sender);
     }
     let mut s3 = BufReader::new(s3);
-    let Some(head) = head::read(&mut s3).await? else { return reset(sender) };
+    let Some(mut head) = head::read(&mut s3).await? else { return reset(sender) };
+    if let Fault::ClockOff(seconds) = fault {
+        head.set("date", Some(&date(*seconds)));
+    }
     request.record.s3 = Some(head.status());
     match *fault {
         Fault::LoseAnswer => {
@@ -189,6 +200,16 @@ async fn answer(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code>\
          <Message>The test wants it so.</Message></Error>"
     );
+    write_answer(sender, request, status, retry_after, &xml).await
+}
+
+async fn write_answer(
+    sender: &mut BufReader<TcpStream>,
+    request: &mut UnderWay<'_>,
+    status: u16,
+    retry_after: Option<u32>,
+    xml: &str,
+) -> io::Result<bool> {
     let retry_after = retry_after.map(|seconds| format!("retry-after: {seconds}\r\n"));
     let head = format!(
         "HTTP/1.1 {status} By The Test\r\ncontent-type: application/xml\r\n{}\
@@ -204,6 +225,12 @@ async fn answer(
     }
     sender.flush().await?;
     Ok(true)
+}
+
+/// What time it is, and so many seconds, as HTTP writes it.
+fn date(seconds: i64) -> String {
+    let then = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds);
+    then.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
 
 /// A TCP reset, not an orderly end: sent when the stream is dropped.

@@ -16,6 +16,10 @@ pub enum Fault {
     Late(Duration, Box<Fault>),
     /// S3 is not asked: this status and S3 error code, and when to come back, in seconds.
     Answer { status: u16, code: &'static str, retry_after: Option<u32> },
+    /// S3 is not asked: 200, with this body.
+    Body(String),
+    /// S3 does what it is asked, and says that it is so many seconds later, or earlier.
+    ClockOff(i64),
     /// S3 is not asked: 200, with an error in the body.
     ErrorIn200 { code: &'static str },
     /// The connection is reset before S3 is asked.
