@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::process::Command;
 
 pub use bucket::{Bucket, fields};
-pub use hand::{Graph, HandPush, Refused};
+pub use hand::{Graph, HandPush};
 pub use nix::{Nix, NixStore, fixture, shared_store};
 pub use parts::{TOKEN, connect, create_database, embedded_s3, http, parts};
 pub use pg_proxy::{Fate, PgProxy};
