@@ -15,6 +15,7 @@ mod faults_database;
 mod fleet;
 mod gc;
 mod gc_accidents;
+mod gc_random;
 mod hostile;
 mod kill;
 mod large;

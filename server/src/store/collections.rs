@@ -3,11 +3,13 @@
 use niks3_core::wire::{CollectProgress, CollectRequest, CollectState, Collection};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
+use tokio_postgres::Row;
 
 use super::{Connection, StoreError, collection_lock::COLLECTION_LOCK};
 
 const OPEN: &str = include_str!("sql/open_collection.sql");
 const LAST: &str = include_str!("sql/last_collection.sql");
+const LOCKED: &str = include_str!("sql/collection_locked.sql");
 
 /// Runs that are remembered.
 const REMEMBERED: i64 = 100;
@@ -68,29 +70,47 @@ pub async fn close_collection(
 /// The run that is under way, or the last one.
 ///
 /// # Errors
-/// When the query fails, or a row cannot be read.
+/// When a query fails, or a row cannot be read.
 pub async fn last_collection(connection: &Connection) -> Result<Option<Collection>, StoreError> {
-    // As PostgreSQL shows a lock that was taken by one number of 64 bits.
-    let (high, low) = (COLLECTION_LOCK >> 32, COLLECTION_LOCK & 0xffff_ffff);
-    let rows = connection.rows("look up the last run", LAST, &[&high, &low]).await?;
-    let Some(row) = rows.first() else { return Ok(None) };
-    let (finished_at, error): (Option<f64>, Option<String>) =
-        (row.get("finished_at"), row.get("error"));
-    let state = match (finished_at, error.as_deref()) {
-        (None, _) if row.get("locked") => CollectState::Running,
-        (None, _) | (Some(_), Some(INTERRUPTED)) => CollectState::Interrupted,
-        (Some(_), Some(_)) => CollectState::Failed,
-        (Some(_), None) => CollectState::Finished,
+    let mut seen = None;
+    loop {
+        let rows = connection.rows("look up the last run", LAST, &[]).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let number: i64 = row.get("number");
+        let finished = row.get::<_, Option<f64>>("finished_at").is_some();
+        if finished {
+            return read_collection(row, CollectState::Finished).map(Some);
+        }
+        if seen == Some(number) {
+            return read_collection(row, CollectState::Interrupted).map(Some);
+        }
+        // A run has the lock before its row is there, and until its end is noted in it. So without the
+        // lock it has just ended, as the next look says, or nobody works on it any more.
+        let (high, low) = (COLLECTION_LOCK >> 32, COLLECTION_LOCK & 0xffff_ffff);
+        let locked = connection.rows("look for the lock", LOCKED, &[&high, &low]).await?;
+        if !locked.is_empty() {
+            return read_collection(row, CollectState::Running).map(Some);
+        }
+        seen = Some(number);
+    }
+}
+
+fn read_collection(row: &Row, state: CollectState) -> Result<Collection, StoreError> {
+    let error: Option<String> = row.get("error");
+    let state = match error.as_deref() {
+        None => state,
+        Some(INTERRUPTED) => CollectState::Interrupted,
+        Some(_) => CollectState::Failed,
     };
-    Ok(Some(Collection {
+    Ok(Collection {
         number: row.get::<_, i64>("number") as u64,
         parameters: read("a run's parameters", row.get("parameters"))?,
         started_at: row.get::<_, f64>("started_at") as u64,
-        finished_at: finished_at.map(|at| at as u64),
+        finished_at: row.get::<_, Option<f64>>("finished_at").map(|at| at as u64),
         state,
         error: error.filter(|_| state == CollectState::Failed),
         progress: read("a run's progress", row.get("progress"))?,
-    }))
+    })
 }
 
 /// Our own types become JSON without fail.

@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::process::Command;
 
 pub use bucket::{Bucket, fields};
-pub use hand::{Graph, HandPush};
+pub use hand::{Graph, HandPush, Refused};
 pub use nix::{Nix, NixStore, fixture, shared_store};
 pub use parts::{TOKEN, connect, create_database, embedded_s3, http, parts};
 pub use pg_proxy::{Fate, PgProxy};
@@ -106,7 +106,8 @@ impl TestCache {
         self.bucket.assert_consistent().await;
         // What the database takes for published is there too.
         let client = self.sql().await;
-        let stored = "SELECT key FROM objects WHERE stored_at IS NOT NULL AND kind IN (1, 2)";
+        let stored = "SELECT key FROM objects WHERE stored_at IS NOT NULL AND claimed_at IS NULL \
+                      AND kind IN (1, 2)";
         let there = self.bucket.keys().await;
         for row in client.query(stored, &[]).await.unwrap() {
             let key: String = row.get(0);
