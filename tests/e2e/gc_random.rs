@@ -171,8 +171,7 @@ async fn play(
     for actor in actors {
         actor.await.unwrap_or_else(|error| panic!("{what}: {error}"));
     }
-    let committed = committed.lock().unwrap().clone();
-    committed
+    committed.lock().unwrap().clone()
 }
 
 /// One push, or a part of one: its client may vanish between any two steps, or go on after it has given
