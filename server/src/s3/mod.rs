@@ -7,6 +7,7 @@ mod config;
 mod error;
 mod multipart;
 mod presign;
+mod remove;
 mod request;
 mod times;
 
