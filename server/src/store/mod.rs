@@ -6,13 +6,16 @@
 
 mod closures;
 mod connect;
+mod counts;
 mod holds;
 mod lost;
 mod migrate;
 mod multiparts;
 mod narinfos;
 mod objects;
+mod pins;
 mod plan;
+mod pushed;
 mod retry;
 mod uploads;
 
@@ -23,6 +26,7 @@ use tokio_postgres::{Row, types::ToSql};
 
 pub use closures::{Roots, push_closures, roots, unpublished};
 pub use connect::{DatabaseUrl, DatabaseUrlError};
+pub use counts::{cache_size, compact_all_counts, compact_counts};
 pub use holds::{RELEASE_CHUNK, forget_paths, release};
 pub use lost::{Recorded, recorded, recorded_nars, void_lost};
 pub use migrate::{MigrateError, migrate};
@@ -39,8 +43,16 @@ pub use objects::{
     insert_listing_rows, insert_nars, link_listings, mark_no_listing, mark_sent, mark_stored,
     own_nars, own_objects, planned_listings, planned_nars, take_listings,
 };
+pub use pins::{
+    LockedPin, Pinnable, TakenPin, Target, Unsure, due_pins, insert_pin, list_pins, lock_pin,
+    note_pin_failure, note_pin_file, pinnable, pins_of, take_pin,
+};
 pub use plan::{
     PathStatus, PlanRow, hold_paths, insert_narinfo_rows, record_paths, revive, status,
+};
+pub use pushed::{
+    ClosureSize, PushedClosure, closure_id, count_closure, expire_closure, find_closure,
+    list_closures,
 };
 pub use retry::retry;
 pub use uploads::{
