@@ -261,8 +261,10 @@ async fn what_a_dead_server_has_sent_cannot_undo_a_later_move() {
     cache.push(store, roots).await.ok();
     let [one, two, three, ..] = roots.as_slice() else { unreachable!() };
     assert_eq!(pin(&cache, "main", one).await.0, 200);
-    // It arrives long after another server is there.
-    proxy.set(first(1, is_pin, Fault::latency(3000)));
+    // It arrives when another server may be there already.
+    let late = Duration::from_secs(3);
+    proxy.set(first(1, is_pin, Fault::Late(late, Box::new(Fault::None))));
+    let started = Instant::now();
     let url = format!("{}/api/v1/pins/main", cache.server.url());
     let body = json!({"path": base(two)}).to_string();
     let call = crate::support::http().put(url).bearer_auth(crate::support::TOKEN).body(body);
@@ -273,11 +275,37 @@ async fn what_a_dead_server_has_sent_cannot_undo_a_later_move() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     cache.server.kill().await;
     drop(call.await);
-    let sent = |status| proxy.count(move |record| is_pin(&record.seen) && record.s3 == status);
-    assert_eq!(sent(Some(200)), 1, "the second file is still on its way");
     cache.server.restart().await;
     assert_eq!(pin(&cache, "main", three).await.0, 200);
-    assert!(sent(Some(200)) >= 3, "the second file has come before the third: {:?}", proxy.log());
+    tokio::time::sleep((late + Duration::from_secs(1)).saturating_sub(started.elapsed())).await;
+    let written = proxy.count(|record| is_pin(&record.seen) && record.s3 == Some(200));
+    assert!(written >= 3, "what the dead server sent has come too: {:?}", proxy.log());
     assert_eq!(filed(&cache, "main").await.as_ref(), Some(three));
     settle(&cache).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_third_closure_waits_until_the_file_surely_names_one() {
+    let (store, roots) = shared_store().await;
+    let (cache, proxy) = start("30m").await;
+    cache.push(store, roots).await.ok();
+    let [one, two, three, ..] = roots.as_slice() else { unreachable!() };
+    assert_eq!(pin(&cache, "main", one).await.0, 200);
+    proxy.set(each(is_pin, Fault::AnswerAfter { status: 500, code: "InternalError" }));
+    assert_eq!(pin(&cache, "main", two).await.0, 502);
+    assert_eq!(filed(&cache, "main").await.as_ref(), Some(two), "it was written all the same");
+    proxy.set(each(is_pin, Fault::answer(500, "InternalError")));
+    for (status, body) in [pin(&cache, "main", three).await, unpin(&cache, "main").await] {
+        assert_eq!(status, 502, "{body}");
+        let said = body["error"].as_str().unwrap();
+        assert!(said.contains("has not followed an earlier change"), "{said}");
+        assert_kept(&cache, "main").await;
+    }
+    // Back to the first one: that is among the two.
+    let (status, body) = pin(&cache, "main", one).await;
+    assert!(status == 502 && body["error"].as_str().unwrap().contains("keeps its closure"));
+    assert_kept(&cache, "main").await;
+    proxy.heal();
+    assert_eq!(pin(&cache, "main", three).await.0, 200);
+    assert_agree(&cache).await;
 }
