@@ -21,10 +21,12 @@ ALTER TABLE closures ADD COLUMN paths bigint;
 ALTER TABLE closures ADD COLUMN bytes bigint;
 
 -- A name for a closure, which then does not expire. The file pins/<name> in the bucket follows: it is
--- right when `filed` is `object_id` and nobody may be writing it.
+-- right when `filed` is `object_id` and nobody may be writing it. At no time does it name anything but
+-- one of the two.
 CREATE TABLE pins (
   name          text COLLATE "C" PRIMARY KEY,
   object_id     bigint,                 -- the closure; NULL while the pin is being deleted
+  store_path    text,                   -- its base name, which outlives a narinfo that is lost
   filed         bigint,                 -- the closure that the file names, or named; NULL: no file yet
   writing_until timestamptz,            -- somebody may be able to write the file until
   created_at    timestamptz NOT NULL,

@@ -9,7 +9,9 @@ use niks3_core::{causes::causes, verdict::Verdict, wire::ErrorBody};
 use tracing::{error, warn};
 
 use crate::{
+    closures::ClosureError,
     gc::StartError,
+    pins::PinError,
     s3::S3Error,
     store::{StoreError, UploadGone},
     upload::UploadError,
@@ -45,6 +47,11 @@ impl ApiError {
     /// 400.
     pub fn bad_request(public: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, public)
+    }
+
+    /// 500.
+    pub fn internal(public: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, public)
     }
 
     fn caused_by(self, cause: impl std::error::Error + Send + Sync + 'static) -> Self {
@@ -90,16 +97,49 @@ impl From<StartError> for ApiError {
     }
 }
 
+impl From<PinError> for ApiError {
+    fn from(error: PinError) -> Self {
+        use PinError as E;
+        let public = error.to_string();
+        match error {
+            E::NotPushed(_) | E::Unknown(_) => Self::new(StatusCode::NOT_FOUND, public),
+            E::OtherPath { .. } | E::Lost(_) => Self::new(StatusCode::CONFLICT, public),
+            E::Busy(_) => Self::unavailable(public),
+            E::FileFollows { source, .. }
+            | E::FileStays { source, .. }
+            | E::Unsettled { source, .. } => {
+                Self::new(s3_status(&source), format!("{public}: {source}")).caused_by(source)
+            }
+            E::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ClosureError> for ApiError {
+    fn from(error: ClosureError) -> Self {
+        use ClosureError as E;
+        let public = error.to_string();
+        match error {
+            E::Unknown(_) => Self::new(StatusCode::NOT_FOUND, public),
+            E::Lost(_) | E::Pinned(_) => Self::new(StatusCode::CONFLICT, public),
+            E::Store(error) => error.into(),
+        }
+    }
+}
+
+fn s3_status(error: &S3Error) -> StatusCode {
+    match error.verdict() {
+        Verdict::SlowDown => StatusCode::SERVICE_UNAVAILABLE,
+        Verdict::Again => StatusCode::BAD_GATEWAY,
+        // Asking again mends nothing: 424, the server's own dependency refuses.
+        Verdict::Final => StatusCode::FAILED_DEPENDENCY,
+    }
+}
+
 impl From<S3Error> for ApiError {
     fn from(error: S3Error) -> Self {
-        let status = match error.verdict() {
-            Verdict::SlowDown => StatusCode::SERVICE_UNAVAILABLE,
-            Verdict::Again => StatusCode::BAD_GATEWAY,
-            // Asking again mends nothing: 424, the server's own dependency refuses.
-            Verdict::Final => StatusCode::FAILED_DEPENDENCY,
-        };
         // Its own words: they name bucket, key and S3's answer, and no URL.
-        Self::new(status, error.to_string()).caused_by(error)
+        Self::new(s3_status(&error), error.to_string()).caused_by(error)
     }
 }
 

@@ -4,11 +4,13 @@
 pub mod auth;
 mod cache_info;
 pub mod cli;
+mod closures;
 pub mod config;
 pub mod dev;
 pub mod error;
 mod gc;
 mod http;
+mod pins;
 mod routes;
 pub mod s3;
 mod state;
@@ -30,6 +32,13 @@ const SHUTDOWN_TIME: Duration = Duration::from_secs(20);
 
 /// Between two looks for multipart uploads of pushes that have ended.
 const ABORT_PAUSE: Duration = Duration::from_secs(10 * 60);
+
+/// Between two looks for pins whose files in the bucket do not say what they shall: whoever was told
+/// that the file follows should not wait for long. They are few, so a look costs next to nothing.
+const PINS_PAUSE: Duration = Duration::from_secs(5);
+
+/// Between two times that changes of what is stored are added up.
+const COUNTS_PAUSE: Duration = Duration::from_secs(60);
 
 /// Why the server did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +97,8 @@ pub async fn run(
     // Ends with us: dropped, it is stopped.
     let mut background = JoinSet::new();
     background.spawn(abort_ended_uploads(Arc::clone(&app.uploads)));
+    background.spawn(complete_pins(Arc::clone(&app.uploads)));
+    background.spawn(compact_counts(app.uploads.store.clone()));
     let (stopping, stopped) = tokio::sync::oneshot::channel();
     let shutdown = async move {
         shutdown.await;
@@ -126,6 +137,30 @@ async fn abort_ended_uploads(uploads: Arc<Uploads>) {
             ),
         }
         tokio::time::sleep(ABORT_PAUSE).await;
+    }
+}
+
+/// Has the files of pins say what they shall, where a crash or a failing bucket has left them behind.
+async fn complete_pins(uploads: Arc<Uploads>) {
+    loop {
+        match pins::complete(&uploads).await {
+            Ok(0) => {}
+            Ok(completed) => info!(pins.completed = completed, "the files of pins have followed"),
+            Err(error) => {
+                warn!(error = &error as &dyn std::error::Error, "cannot complete pins")
+            }
+        }
+        tokio::time::sleep(PINS_PAUSE).await;
+    }
+}
+
+/// Adds up what has changed of what is stored, so that the sum stays cheap.
+async fn compact_counts(store: store::Store) {
+    loop {
+        if let Err(error) = store::compact_all_counts(&store).await {
+            warn!(error = &error as &dyn std::error::Error, "cannot add up what is stored");
+        }
+        tokio::time::sleep(COUNTS_PAUSE).await;
     }
 }
 

@@ -3,7 +3,7 @@
 use axum::{
     Router,
     http::{Method, StatusCode, Uri},
-    routing::{get, post},
+    routing::{get, post, put},
 };
 use tower_http::{
     catch_panic::CatchPanicLayer,
@@ -13,7 +13,7 @@ use tracing::Level;
 
 use crate::{
     error::ApiError,
-    http::{gc, health, uploads},
+    http::{closures, gc, health, pins, uploads},
     state::AppState,
 };
 
@@ -28,6 +28,10 @@ pub fn router(app: AppState) -> Router {
         .route("/api/v1/uploads/{id}/commit", post(uploads::commit))
         .route("/api/v1/gc", get(gc::status).post(gc::start))
         .route("/api/v1/verify", post(uploads::verify))
+        .route("/api/v1/pins", get(pins::list))
+        .route("/api/v1/pins/{name}", put(pins::set).delete(pins::delete))
+        .route("/api/v1/closures", get(closures::list))
+        .route("/api/v1/closures/{hash}", get(closures::show).delete(closures::expire))
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .layer(CatchPanicLayer::new())

@@ -10,6 +10,8 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod cli;
+mod closures;
+mod counts;
 mod faults;
 mod faults_database;
 mod fleet;
@@ -21,6 +23,8 @@ mod kill;
 mod large;
 mod options;
 mod parity;
+mod pins;
+mod pins_faults;
 mod proxies;
 mod races;
 mod reads;

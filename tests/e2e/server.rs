@@ -29,6 +29,12 @@ async fn only_health_needs_no_token() {
         ("POST", "/api/v1/uploads/x/stored"),
         ("POST", "/api/v1/uploads/x/commit"),
         ("DELETE", "/api/v1/uploads/x"),
+        ("GET", "/api/v1/pins"),
+        ("PUT", "/api/v1/pins/x"),
+        ("DELETE", "/api/v1/pins/x"),
+        ("GET", "/api/v1/closures"),
+        ("GET", "/api/v1/closures/x"),
+        ("DELETE", "/api/v1/closures/x"),
     ] {
         for token in [None, Some("Bearer wrong"), Some("Basic x"), Some("Bearer ")] {
             let (status, body) = call(method, path, token).await;

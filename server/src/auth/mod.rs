@@ -14,6 +14,12 @@ pub struct MayPush(pub Caller);
 /// A caller who may collect garbage.
 pub struct MayCollect;
 
+/// A caller who may make, move and delete pins.
+pub struct MayPin;
+
+/// A caller who may end what others have pushed.
+pub struct MayAdminister;
+
 impl FromRequestParts<AppState> for MayPush {
     type Rejection = ApiError;
 
@@ -30,7 +36,23 @@ impl FromRequestParts<AppState> for MayCollect {
     }
 }
 
-/// Whose token a call has. There is one, and it may do everything.
+impl FromRequestParts<AppState> for MayPin {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, ApiError> {
+        caller(parts, app).map(|_| Self)
+    }
+}
+
+impl FromRequestParts<AppState> for MayAdminister {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self, ApiError> {
+        caller(parts, app).map(|_| Self)
+    }
+}
+
+/// Who calls. Who has the one token may do everything.
 fn caller(parts: &Parts, app: &AppState) -> Result<Caller, ApiError> {
     let header = parts.headers.get(axum::http::header::AUTHORIZATION);
     let header = header.and_then(|value| value.to_str().ok());

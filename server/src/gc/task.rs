@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use niks3_core::{
     causes::causes,
-    wire::{CollectRequest, CollectState, CollectStatus, Collection},
+    wire::{CacheSize, CollectRequest, CollectState, CollectStatus, Collection},
 };
 use tracing::{error, info};
 
@@ -112,6 +112,6 @@ async fn carry_out(
 pub async fn status(cx: &Uploads) -> Result<CollectStatus, StoreError> {
     let connection = cx.store.connection().await?;
     let collection = store::last_collection(&connection).await?;
-    let cache = store::cache_size(&connection).await?;
-    Ok(CollectStatus { collection, cache })
+    let (objects, bytes) = store::cache_size(&connection).await?;
+    Ok(CollectStatus { collection, cache: CacheSize { objects, bytes } })
 }

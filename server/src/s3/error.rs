@@ -69,6 +69,17 @@ impl S3Error {
         }
     }
 
+    /// Whether nothing of the request can be under way any more: it was not sent, or S3 itself has
+    /// answered. A code is S3's; without one somebody between us may have given up waiting for it.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        match self {
+            Self::NoTurn { .. } => true,
+            Self::Unreachable { source, .. } => source.is_connect(),
+            Self::Refused { code, .. } => code.is_some(),
+        }
+    }
+
     /// The multipart upload was completed or aborted, or never was.
     #[must_use]
     pub fn is_no_such_upload(&self) -> bool {

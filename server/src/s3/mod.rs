@@ -8,6 +8,7 @@ mod delete;
 mod error;
 mod multipart;
 mod presign;
+mod remove;
 mod request;
 mod times;
 

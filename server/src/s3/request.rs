@@ -115,14 +115,36 @@ impl Bucket {
     /// # Errors
     /// When S3 does not take it.
     pub async fn put(&self, key: &ObjectKey, body: Vec<u8>, signed_at: f64) -> Result<(), S3Error> {
+        let (url, headers, body) = self.own_put(key, body, signed_at);
+        let (url, patience) = (|| url.clone(), self.times.put_patience());
+        self.send(Method::PUT, &key.to_string(), url, &headers, body, patience).await.map(drop)
+    }
+
+    /// The same, tried once, so that the caller knows what may still be under way.
+    ///
+    /// # Errors
+    /// When S3 does not take it.
+    pub async fn put_once(
+        &self,
+        key: &ObjectKey,
+        body: Vec<u8>,
+        signed_at: f64,
+    ) -> Result<(), S3Error> {
+        let (url, headers, body) = self.own_put(key, body, signed_at);
+        let (name, time) = (key.to_string(), REQUEST_TIMEOUT);
+        self.send_within(time, Method::PUT, &name, url, &headers, body).await.map(drop)
+    }
+
+    fn own_put(
+        &self,
+        key: &ObjectKey,
+        body: Vec<u8>,
+        signed_at: f64,
+    ) -> (url::Url, Vec<(String, String)>, Bytes) {
         let checksum = BodyChecksum::of(self.checksum, &body);
-        let body = Bytes::from(body);
         let spec = Body { bytes: body.len() as u64, checksum };
         let put = self.presign_put(key, spec, signed_at, self.times.own_url());
-        let headers: Vec<(String, String)> = put.headers.into_iter().collect();
-        let url = || put.url.clone();
-        let patience = self.times.put_patience();
-        self.send(Method::PUT, &key.to_string(), url, &headers, body, patience).await.map(drop)
+        (put.url, put.headers.into_iter().collect(), body.into())
     }
 
     pub(super) async fn send(

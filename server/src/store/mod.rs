@@ -17,8 +17,10 @@ mod migrate;
 mod multiparts;
 mod narinfos;
 mod objects;
+mod pins;
 mod plan;
 mod preview;
+mod pushed;
 mod retry;
 mod uploads;
 
@@ -32,7 +34,7 @@ pub use closures::{Roots, push_closures, roots, unpublished};
 pub use collection_lock::CollectionLock;
 pub use collections::{close_collection, last_collection, note_progress, open_collection};
 pub use connect::{DatabaseUrl, DatabaseUrlError};
-pub use counts::cache_size;
+pub use counts::{cache_size, compact_all_counts, compact_counts};
 pub use garbage::{
     Condemned, TOP, condemn, ended_uploads, expire_closures, fail_silent_uploads, forget_uploads,
 };
@@ -52,10 +54,18 @@ pub use objects::{
     insert_listing_rows, insert_nars, link_listings, mark_no_listing, mark_sent, mark_stored,
     own_nars, own_objects, planned_listings, planned_nars, take_listings,
 };
+pub use pins::{
+    LockedPin, Pinnable, TakenPin, Target, Unsure, due_pins, insert_pin, list_pins, lock_pin,
+    note_pin_failure, note_pin_file, pinnable, pins_of, take_pin,
+};
 pub use plan::{
     PathStatus, PlanRow, hold_paths, insert_narinfo_rows, record_paths, revive, status,
 };
 pub use preview::preview;
+pub use pushed::{
+    ClosureSize, PushedClosure, closure_id, count_closure, expire_closure, find_closure,
+    list_closures,
+};
 pub use retry::retry;
 pub use uploads::{
     MAX_OPEN_UPLOADS, MAX_PLANNED_PATHS, Upload, UploadState, finish, lock, open, open_uploads,

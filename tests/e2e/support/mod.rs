@@ -75,11 +75,17 @@ impl TestCache {
 
     /// A call of the API, by hand.
     pub async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> (u16, Value) {
-        let url = format!("{}/api/v1/{path}", self.server.url());
-        let request = parts::http().post(url).bearer_auth(TOKEN).body(body);
-        let response = request.send().await.unwrap();
-        let status = response.status().as_u16();
-        (status, serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or_default())
+        self.server.call("POST", path, body).await
+    }
+
+    /// The same with another method.
+    pub async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        body: impl Into<reqwest::Body>,
+    ) -> (u16, Value) {
+        self.server.call(method, path, body).await
     }
 
     /// The same with GET.

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::Value;
 use tokio::process::{Child, Command};
 
 use super::parts::{TOKEN, database_url, http, parts};
@@ -82,6 +83,20 @@ impl Server {
 
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// A call of the API, by hand.
+    pub async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        body: impl Into<reqwest::Body>,
+    ) -> (u16, Value) {
+        let url = format!("{}/api/v1/{path}", self.url());
+        let request = http().request(method.parse().unwrap(), url).bearer_auth(TOKEN).body(body);
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        (status, serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or_default())
     }
 
     pub fn log(&self) -> String {
