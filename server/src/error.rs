@@ -14,6 +14,7 @@ use crate::{
     pins::PinError,
     s3::S3Error,
     store::{StoreError, UploadGone},
+    trust::Distrust,
     upload::UploadError,
 };
 
@@ -79,8 +80,9 @@ impl From<UploadError> for ApiError {
             E::TooManyBodies => Self::bad_request(public),
             E::TooManyOpen | E::TooManyPlanned => Self::new(StatusCode::TOO_MANY_REQUESTS, public),
             E::Incomplete(_) | E::Stale => Self::new(StatusCode::CONFLICT, public),
-            E::Store(error) => error.into(),
-            E::S3(error) => error.into(),
+            E::Distrust(Distrust::Store(error)) | E::Store(error) => error.into(),
+            E::Distrust(Distrust::S3(error)) | E::S3(error) => error.into(),
+            E::Distrust(_) => Self::new(StatusCode::CONFLICT, public),
         }
     }
 }

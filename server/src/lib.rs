@@ -24,7 +24,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, task::JoinSet};
 use tracing::{info, warn};
 
-use crate::{config::Config, state::AppState, upload::Uploads};
+use crate::{config::Config, state::AppState, trust::Trust, upload::Uploads};
 
 /// How long calls that are under way may take to finish when the server is told to stop. A commit
 /// works for at most five seconds at a time.
@@ -91,8 +91,13 @@ pub async fn run(
         cache.public_keys = keys.join(" "),
         "readers trust these keys"
     );
-    let uploads =
-        Uploads { store, bucket, signing_keys: config.signing_keys, store_dir: config.store_dir };
+    let uploads = Uploads {
+        store,
+        bucket,
+        signing_keys: config.signing_keys,
+        store_dir: config.store_dir,
+        trust: Trust::default(),
+    };
     let app = AppState::new(uploads, config.api_token);
     // Ends with us: dropped, it is stopped.
     let mut background = JoinSet::new();

@@ -6,6 +6,7 @@
 mod config;
 mod delete;
 mod error;
+mod list;
 mod multipart;
 mod presign;
 mod remove;
@@ -15,6 +16,7 @@ mod times;
 pub use config::{BucketLookup, Credentials, S3Config, S3ConfigError};
 pub use delete::{Deletion, Fence, MAX_BATCH};
 pub use error::S3Error;
+pub use list::{Listed, PAGE};
 pub use multipart::COMPLETE_TIME;
 pub use presign::{Body, PresignedPut};
 pub use request::Head;

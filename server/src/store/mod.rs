@@ -12,6 +12,7 @@ mod connect;
 mod counts;
 mod garbage;
 mod holds;
+mod identity;
 mod lost;
 mod migrate;
 mod multiparts;
@@ -39,6 +40,7 @@ pub use garbage::{
     Condemned, TOP, condemn, ended_uploads, expire_closures, fail_silent_uploads, forget_uploads,
 };
 pub use holds::{RELEASE_CHUNK, forget_paths, release};
+pub use identity::{Cluster, Generation, Identity, identity, record_identity, set_next_generation};
 pub use lost::{Recorded, recorded, recorded_nars, void_lost};
 pub use migrate::{MigrateError, migrate};
 pub use multiparts::{

@@ -17,13 +17,14 @@ use niks3_core::{object_key::ObjectKey, parts::MAX_PARTS, store_path::StoreDir};
 use crate::{
     s3::{Bucket, S3Error},
     store::{MAX_OPEN_UPLOADS, MAX_PLANNED_PATHS, Store, StoreError},
+    trust::{Distrust, Trust},
 };
 
 pub use abandon::{abandon, release_all};
 pub use commit::{CommitAnswer, commit};
 pub use look::verify;
 pub use multipart::abort_ended;
-pub use plan::{lapse_claims, plan};
+pub use plan::{lapse_claims, plan, random_part};
 pub use stored::stored;
 pub use urls::urls;
 
@@ -41,6 +42,8 @@ pub struct Uploads {
     pub signing_keys: Vec<SigningKey>,
     /// The one store directory that this cache is for.
     pub store_dir: StoreDir,
+    /// What was last found of whether database and bucket belong together.
+    pub trust: Trust,
 }
 
 impl Uploads {
@@ -120,6 +123,9 @@ pub enum UploadError {
     /// A narinfo cannot be composed.
     #[error(transparent)]
     Compose(#[from] ComposeError),
+    /// Whether database and bucket belong together is not known at this moment.
+    #[error(transparent)]
+    Distrust(#[from] Distrust),
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),

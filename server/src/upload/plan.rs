@@ -10,8 +10,9 @@ use niks3_core::{
 };
 use tracing::info;
 
-use super::{Caller, UploadError, Uploads, abandon::abandon, retry};
+use super::{Caller, UploadError, Uploads, abandon::abandon, look::note_lost, retry};
 use crate::store::{self, PathStatus, PlanRow, RELEASE_CHUNK, Recorded, StoreError};
+use crate::trust;
 
 /// Paths that one transaction takes hold of: no transaction is long.
 const CHUNK: usize = RELEASE_CHUNK;
@@ -28,6 +29,12 @@ pub async fn plan(
     order: &[u32],
 ) -> Result<PlanResponse, UploadError> {
     let hashes: Vec<StorePathHash> = request.paths.iter().map(|path| path.path.hash()).collect();
+    if let Err(distrust) = trust::check(cx).await {
+        if !distrust.is_found() {
+            return Err(distrust.into());
+        }
+        look_first(cx, request, &hashes).await?;
+    }
     // One look without any lock: mostly everything is there, and then this is nearly all.
     let status = store::status(&cx.store.connection().await?, &hashes).await?;
     if request.dry_run {
@@ -64,6 +71,29 @@ pub async fn plan(
             Err(error)
         }
     }
+}
+
+/// The database may say of anything that it is stored: what this push would take for stored is looked for
+/// in the bucket, and what is not there counts as missing from now on.
+async fn look_first(
+    cx: &Uploads,
+    request: &PlanRequest,
+    hashes: &[StorePathHash],
+) -> Result<(), UploadError> {
+    let nars: Vec<NarHash> = request.paths.iter().map(|path| path.nar_hash).collect();
+    for (hashes, nars) in hashes.chunks(CHUNK).zip(nars.chunks(CHUNK)) {
+        // What is adopted is the first of its contents that was not lost.
+        loop {
+            let connection = cx.store.connection().await?;
+            let mut recorded = store::recorded(&connection, hashes).await?;
+            recorded.extend(store::recorded_nars(&connection, nars).await?);
+            drop(connection);
+            if note_lost(cx, recorded).await?.is_empty() {
+                break;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What the plan would find missing now. Changes nothing, so all of it may be otherwise in a moment.
@@ -319,7 +349,7 @@ async fn set_roots(
 }
 
 /// A random part of a key: nobody else's, and not to be guessed.
-pub(super) fn random_part() -> RandomPart {
+pub fn random_part() -> RandomPart {
     RandomPart::from_random(random_bytes())
 }
 
