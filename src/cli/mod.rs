@@ -134,9 +134,14 @@ impl Group {
         let usages: Vec<&str> = self.pages.iter().map(|(_, page)| page.usage).collect();
         let mut text = format!("usage: {}\n\n{}", usages.join("\n       "), self.about);
         for (name, page) in self.pages {
-            text += &format!("\n{name}: {}\n{}", page.about, table::help(page.flags));
+            text += &format!("\nniks3 {} {name}:\n\n{}", self.name, page.about);
+            let own = &page.flags[flags::SERVER.len()..];
+            if !own.is_empty() {
+                text += &format!("\n{}", table::help(own));
+            }
         }
-        format!("{text}\n{VARIABLES}\n{EXIT_CODES}")
+        let common = table::help(flags::SERVER);
+        format!("{text}\nflags of each:\n\n{common}\n{VARIABLES}\n{EXIT_CODES}")
     }
 }
 

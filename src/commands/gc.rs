@@ -30,6 +30,9 @@ pub(super) fn run(config: CollectConfig) -> Result<(), CommandError> {
         Style::Json => print(&format!("{}\n", serde_json::json!(status))),
         Style::Quiet => {}
         Style::Normal | Style::Verbose => {
+            if config.request.dry_run {
+                show.line("nothing was changed; this is what would go:");
+            }
             print(&statistics::text(&status, &config.store.store_dir));
         }
     }
