@@ -15,10 +15,12 @@ use crate::{
     push::Style,
 };
 
+type Answer = dyn Fn(&str, usize) -> Response + Send + Sync;
+
 /// A server that answers as the test says, and what it was asked.
 #[derive(Clone)]
 struct Server {
-    answer: Arc<dyn Fn(&str, usize) -> Response + Send + Sync>,
+    answer: Arc<Answer>,
     asked: Arc<Mutex<Vec<String>>>,
     bodies: Arc<Mutex<Vec<CollectRequest>>>,
 }
