@@ -3,11 +3,13 @@
 use std::{io::Write as _, process::ExitCode};
 
 use niks3_core::{causes::causes, flags::FlagError, verdict::Verdict};
+use reqwest::StatusCode;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
     api::ApiError,
     commands::CommandError,
+    gc::CollectError,
     pack::PackError,
     push::{PushError, SendError, Style},
 };
@@ -72,6 +74,30 @@ fn hint(error: &CommandError) -> Option<String> {
         CommandError::Store(error) => error.hint(),
         CommandError::Installable(error) => error.hint(),
         CommandError::Push(error) => push_hint(error),
+        CommandError::Collect(error) => error.hint(),
+        CommandError::Pin { source, .. } if source.is_not_found() => {
+            Some("push it first: `niks3 push --pin NAME PATH` does both".to_owned())
+        }
+        CommandError::DeletePin { source, .. } if source.is_not_found() => {
+            Some("`niks3 pins list` has those that there are".to_owned())
+        }
+        CommandError::DeleteClosure { source, .. } if source.is_not_found() => {
+            Some("`niks3 closures list` has those that there are".to_owned())
+        }
+        CommandError::DeleteClosure { source, .. }
+            if source.refused_with() == Some(StatusCode::CONFLICT) =>
+        {
+            Some("delete its pins first, or move them: see `niks3 pins --help`".to_owned())
+        }
+        CommandError::Pin { source, .. }
+        | CommandError::DeletePin { source, .. }
+        | CommandError::DeleteClosure { source, .. } => source.hint(),
+        CommandError::PinLeftOut { .. } => {
+            Some("leave out --pin, or what leaves the path out".to_owned())
+        }
+        CommandError::PinOfSeveral { .. } => {
+            Some("push them without --pin, then use `niks3 pins create` for each".to_owned())
+        }
         CommandError::Start(_) | CommandError::Stdin(_) | CommandError::Nothing => None,
     }
 }
@@ -99,6 +125,16 @@ fn exit_code(error: &CommandError) -> u8 {
         CommandError::Api(error) => api_code(error),
         CommandError::Store(_) | CommandError::Installable(_) => code::STORE,
         CommandError::Start(_) | CommandError::Stdin(_) | CommandError::Nothing => code::FAILED,
+        CommandError::Pin { source, .. }
+        | CommandError::DeletePin { source, .. }
+        | CommandError::DeleteClosure { source, .. } => api_code(source),
+        CommandError::PinLeftOut { .. } | CommandError::PinOfSeveral { .. } => code::USAGE,
+        CommandError::Collect(error) => match error {
+            CollectError::Api(error) | CollectError::Busy(error) => api_code(error),
+            CollectError::Failed { .. } | CollectError::Unseen { .. } => code::FAILED,
+            CollectError::Lost { .. } => code::UNREACHABLE,
+            CollectError::Interrupted { .. } => code::INTERRUPTED,
+        },
         CommandError::Push(error) => match error {
             PushError::Pack { source: PackError::Write { .. }, .. } => code::FAILED,
             PushError::Store(_) | PushError::Pack { .. } => code::STORE,
@@ -128,16 +164,7 @@ fn send_code(error: &SendError) -> u8 {
 fn api_code(error: &ApiError) -> u8 {
     match error {
         ApiError::Setup(_) => code::FAILED,
-        ApiError::Unreachable { .. } | ApiError::CutOff { .. } => code::UNREACHABLE,
-        ApiError::Refused { status, .. }
-            if Verdict::of(status.as_u16(), None) != Verdict::Final =>
-        {
-            code::UNREACHABLE
-        }
-        ApiError::Refused { .. }
-        | ApiError::Token { .. }
-        | ApiError::NotNiks3 { .. }
-        | ApiError::Moved { .. }
-        | ApiError::ProxyLimit { .. } => code::REFUSED,
+        error if error.may_pass() => code::UNREACHABLE,
+        _ => code::REFUSED,
     }
 }

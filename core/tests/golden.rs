@@ -8,8 +8,9 @@
 use std::{fmt::Debug, path::Path};
 
 use niks3_core::wire::{
-    CommitProgress, ErrorBody, PlanRequest, PlanResponse, StoredRequest, StoredResponse,
-    UrlsRequest, UrlsResponse, VerifyRequest, VerifyResponse,
+    Closure, ClosuresResponse, CollectRequest, CollectState, CollectStatus, Collection,
+    CommitProgress, ErrorBody, Pin, PinRequest, PinsResponse, PlanRequest, PlanResponse,
+    StoredRequest, StoredResponse, UrlsRequest, UrlsResponse, VerifyRequest, VerifyResponse,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -39,6 +40,30 @@ fn every_body_has_the_json_that_was_released() {
     pinned::<VerifyResponse>("verify-response.json");
     pinned::<CommitProgress>("commit-progress.json");
     pinned::<ErrorBody>("error.json");
+    pinned::<CollectRequest>("collect-request.json");
+    pinned::<CollectRequest>("collect-request-dry-run.json");
+    pinned::<Collection>("collection.json");
+    pinned::<CollectStatus>("collect-status.json");
+    pinned::<CollectStatus>("collect-status-dry-run.json");
+    pinned::<PinRequest>("pin-request.json");
+    pinned::<Pin>("pin.json");
+    pinned::<PinsResponse>("pins-response.json");
+    pinned::<Closure>("closure.json");
+    pinned::<ClosuresResponse>("closures-response.json");
+}
+
+#[test]
+fn every_state_and_phase_of_a_collection_has_its_name() {
+    let run = pinned::<serde_json::Value>("collection.json");
+    for state in ["running", "interrupted", "finished", "failed"] {
+        for phase in ["failed-uploads", "old-closures", "condemn", "delete"] {
+            let mut run = run.clone();
+            run["state"] = state.into();
+            run["progress"]["phase"] = phase.replace('-', "_").into();
+            let read: Collection = serde_json::from_value(run.clone()).unwrap();
+            assert_eq!(serde_json::to_value(&read).unwrap(), run);
+        }
+    }
 }
 
 #[test]
@@ -53,6 +78,15 @@ fn what_is_left_out_has_a_default() {
     let upload = r#"{"upload": {"id": "0123456789abcdfghijklmnp", "expires_at": 1}}"#;
     assert!(serde_json::from_str::<PlanResponse>(upload).unwrap().upload.is_some());
     assert!(serde_json::from_str::<StoredRequest>("{}").unwrap().objects.is_empty());
+    let request = r#"{"older_than": 1, "failed_uploads_older_than": 2}"#;
+    let run = format!(
+        r#"{{"number": 1, "parameters": {request}, "started_at": 3, "state": "finished",
+            "progress": {{}}}}"#
+    );
+    let run: Collection = serde_json::from_str(&run).unwrap();
+    assert!(run.state == CollectState::Finished && !run.parameters.force && run.error.is_none());
+    let status = r#"{"cache": {"objects": 0, "bytes": 0}}"#;
+    assert_eq!(serde_json::from_str::<CollectStatus>(status).unwrap(), CollectStatus::default());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use niks3_core::verdict::Verdict;
 use reqwest::StatusCode;
 use url::Url;
 
@@ -94,7 +95,7 @@ impl ApiError {
                     .to_owned(),
             ),
             Self::Refused { status, .. } if status.is_server_error() => Some(
-                "the server's log says more; pushing again goes on where this ended".to_owned(),
+                "the server's log says more; the same command goes on where this ended".to_owned(),
             ),
             Self::Refused { status: StatusCode::FAILED_DEPENDENCY, .. } => Some(
                 "S3 refuses the server itself: whoever runs it looks at its S3 settings, at the \
@@ -107,7 +108,7 @@ impl ApiError {
             Self::ProxyLimit { .. } => {
                 Some("let it take 96 MiB (nginx: client_max_body_size 96m)".to_owned())
             }
-            Self::CutOff { .. } => Some("push again".to_owned()),
+            Self::CutOff { .. } => Some("try again".to_owned()),
             Self::NotNiks3 { .. } => Some(
                 "give the URL of the niks3 server, not of the bucket that Nix reads from"
                     .to_owned(),
@@ -123,6 +124,35 @@ impl ApiError {
                 *status == StatusCode::UNAUTHORIZED
             }
             _ => false,
+        }
+    }
+
+    /// Whether the server has nothing of that name, in its own words.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        self.refused_with() == Some(StatusCode::NOT_FOUND)
+    }
+
+    /// The server's status, where it said in its own words why it did not do what it was asked.
+    #[must_use]
+    pub fn refused_with(&self) -> Option<StatusCode> {
+        match self {
+            Self::Refused { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// Whether it is a matter of time: nobody answers, or who does is overloaded or restarts.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::CutOff { .. } => true,
+            Self::Refused { status, .. } => Verdict::of(status.as_u16(), None) != Verdict::Final,
+            Self::Setup(_)
+            | Self::Token { .. }
+            | Self::NotNiks3 { .. }
+            | Self::Moved { .. }
+            | Self::ProxyLimit { .. } => false,
         }
     }
 

@@ -1,6 +1,8 @@
 //! The server as typed calls, one method per endpoint.
 
+mod collect;
 mod error;
+mod pins;
 pub mod retry;
 mod token;
 
@@ -118,8 +120,8 @@ impl Api {
     /// # Errors
     /// When the server cannot be reached or refuses.
     pub async fn commit(&self, upload: &UploadId) -> Result<Commit, ApiError> {
-        let path = ["uploads", &upload.to_string(), "commit"];
-        let answer = self.call(Method::POST, &path, Vec::new()).await?;
+        let url = self.url(&["uploads", &upload.to_string(), "commit"]);
+        let answer = self.call(Method::POST, &url, Vec::new()).await?;
         if answer.0 == StatusCode::NO_CONTENT {
             return Ok(Commit::Done);
         }
@@ -145,9 +147,9 @@ impl Api {
     /// # Errors
     /// When the server cannot be reached or refuses; the upload then expires by itself.
     pub async fn abandon(&self, upload: &UploadId) -> Result<(), ApiError> {
-        let request = self
-            .request(Method::DELETE, &["uploads", &upload.to_string()], &self.tokens.current())
-            .timeout(ABANDON_TIMEOUT);
+        let url = self.url(&["uploads", &upload.to_string()]);
+        let request = self.request(Method::DELETE, &url, &self.tokens.current());
+        let request = request.timeout(ABANDON_TIMEOUT);
         let response = request.send().await.map_err(|source| self.unreachable(source))?;
         self.checked(response).await.map(drop)
     }
@@ -157,23 +159,47 @@ impl Api {
         path: &[&str],
         body: &impl Serialize,
     ) -> Result<T, ApiError> {
+        self.send(Method::POST, &self.url(path), body).await
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        url: &Url,
+        body: &impl Serialize,
+    ) -> Result<T, ApiError> {
         // Serializing our own types to memory does not fail.
         let body = serde_json::to_vec(body).unwrap_or_default();
-        let answer = self.call(Method::POST, path, body).await?;
+        let answer = self.call(method, url, body).await?;
         self.decode(&answer)
     }
 
+    async fn get<T: DeserializeOwned>(&self, url: &Url) -> Result<T, ApiError> {
+        let answer = self.call(Method::GET, url, Vec::new()).await?;
+        self.decode(&answer)
+    }
+
+    async fn delete(&self, url: &Url) -> Result<(), ApiError> {
+        self.call(Method::DELETE, url, Vec::new()).await.map(drop)
+    }
+
     /// Every call is safe to repeat: at worst a plan leaves an upload behind that expires.
-    async fn call(&self, method: Method, path: &[&str], body: Vec<u8>) -> Result<Answer, ApiError> {
+    async fn call(&self, method: Method, url: &Url, body: Vec<u8>) -> Result<Answer, ApiError> {
         let body = bytes::Bytes::from(body);
         let mut tries = Tries::new();
         let mut renewed = false;
         loop {
             let token = self.tokens.current();
-            let error = match self.once(method.clone(), path, body.clone(), &token).await {
+            let error = match self.once(method.clone(), url, body.clone(), &token).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
+            // 1. a DELETE is carried out, and its answer is lost
+            // 2. it is sent again
+            // 3. the server has nothing of that name any more: what was wanted
+            if method == Method::DELETE && error.is_not_found() && tries.have_failed() {
+                return Ok((StatusCode::NO_CONTENT, Vec::new()));
+            }
             if error.is_unauthorized() && !renewed {
                 // It may have expired since it was read. Once: a server that takes no token at
                 // all would have us go on for ever.
@@ -198,23 +224,36 @@ impl Api {
     async fn once(
         &self,
         method: Method,
-        path: &[&str],
+        url: &Url,
         body: bytes::Bytes,
         token: &Token,
     ) -> Result<Answer, ApiError> {
-        let request = self.request(method, path, token).timeout(CALL_TIMEOUT);
+        let request = self.request(method, url, token).timeout(CALL_TIMEOUT);
         let request = request.header(header::CONTENT_TYPE, "application/json");
         let response = request.body(body).send().await;
         self.checked(response.map_err(|source| self.unreachable(source))?).await
     }
 
-    fn request(&self, method: Method, path: &[&str], token: &Token) -> reqwest::RequestBuilder {
+    fn request(&self, method: Method, url: &Url, token: &Token) -> reqwest::RequestBuilder {
         self.calls.fetch_add(1, Ordering::Relaxed);
+        self.http.request(method, url.clone()).bearer_auth(token.reveal())
+    }
+
+    fn url(&self, path: &[&str]) -> Url {
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(["api", "v1"]).extend(path);
         }
-        self.http.request(method, url).bearer_auth(token.reveal())
+        url
+    }
+
+    /// A page of a list: what comes after `after`.
+    fn page(&self, path: &[&str], after: Option<impl ToString>) -> Url {
+        let mut url = self.url(path);
+        if let Some(after) = after {
+            url.query_pairs_mut().append_pair("after", &after.to_string());
+        }
+        url
     }
 
     async fn checked(&self, response: Response) -> Result<Answer, ApiError> {

@@ -59,6 +59,11 @@ impl Tries {
         Self { pauses: pauses().without_max_times().build(), failed_at: None, told: false }
     }
 
+    /// Whether one of them failed in a way that left open whether it was carried out.
+    pub(super) fn have_failed(&self) -> bool {
+        self.failed_at.is_some()
+    }
+
     /// The pause before the next try, after one that failed at `now`: growing, with jitter, and no
     /// less than the server asks for. `None`: another try is not worth it, or has no time left.
     pub(super) fn pause_after(

@@ -1,7 +1,7 @@
 use std::{
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -146,4 +146,83 @@ async fn a_server_that_was_never_there_is_not_waited_for() {
     let started = Instant::now();
     assert!(matches!(api.commit(&id()).await, Err(ApiError::Unreachable { .. })));
     assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+/// A server that answers by the method and what follows the host, and what it was asked.
+async fn rest(
+    answer: impl Fn(usize, &str) -> Response + Clone + Send + Sync + 'static,
+) -> (Api, Arc<Mutex<Vec<String>>>) {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&asked);
+    let serve = move |method: Method, uri: axum::http::Uri, body: String| async move {
+        let call = format!("{method} {uri} {body}").trim_end().to_owned();
+        let mut log = log.lock().unwrap();
+        let answer = answer(log.len(), &call);
+        log.push(call);
+        answer
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/base/", listener.local_addr().unwrap()).parse().unwrap();
+    tokio::spawn(async { axum::serve(listener, Router::new().fallback(serve)).await });
+    (api(TokenSources { plain: Some("t".into()), ..TokenSources::default() }, url).await, asked)
+}
+
+fn not_found() -> Response {
+    let error = "there is no such pin".to_owned();
+    (StatusCode::NOT_FOUND, Json(ErrorBody { error })).into_response()
+}
+
+#[tokio::test]
+async fn pins_are_made_listed_page_by_page_and_removed() {
+    const PATH: &str = "4ml2s260zpvzdqanvhnk8pr4r9dj5k1k-multi";
+    let pin = |name: &str| serde_json::json!({"name": name, "path": PATH, "moved_at": 1});
+    let (api, asked) = rest(move |n, _| match n {
+        0 => Json(pin("main")).into_response(),
+        1 => Json(serde_json::json!({"pins": [pin("a"), pin("b")], "next": "b"})).into_response(),
+        2 => Json(serde_json::json!({"pins": [pin("c")]})).into_response(),
+        _ => done(),
+    })
+    .await;
+    let name = "main".parse().unwrap();
+    assert_eq!(api.pin(&name, &PATH.parse().unwrap()).await.unwrap().name, name);
+    let names: Vec<String> =
+        api.pins().await.unwrap().iter().map(|pin| pin.name.to_string()).collect();
+    assert_eq!(names, ["a", "b", "c"]);
+    api.delete_pin(&name).await.unwrap();
+    let put = format!(r#"PUT /base/api/v1/pins/main {{"path":"{PATH}"}}"#);
+    let calls = [
+        put.as_str(),
+        "GET /base/api/v1/pins",
+        "GET /base/api/v1/pins?after=b",
+        "DELETE /base/api/v1/pins/main",
+    ];
+    assert_eq!(*asked.lock().unwrap(), calls);
+}
+
+#[tokio::test]
+async fn closures_are_listed_page_by_page_and_a_page_that_repeats_itself_ends_the_list() {
+    let golden = include_str!("../../core/tests/golden/closures-response.json");
+    let page: serde_json::Value = serde_json::from_str(golden).unwrap();
+    let (api, asked) = rest(move |_, _| Json(page.clone()).into_response()).await;
+    assert_eq!(api.closures().await.unwrap().len(), 2);
+    let hash = "1zn167q3a86nxjcbbbbhaa6xcbakv8gz";
+    let calls =
+        ["GET /base/api/v1/closures".to_owned(), format!("GET /base/api/v1/closures?after={hash}")];
+    assert_eq!(*asked.lock().unwrap(), calls);
+}
+
+#[tokio::test]
+async fn a_delete_whose_answer_was_lost_has_been_done() {
+    let (api, asked) = rest(|n, _| match n {
+        0 => StatusCode::BAD_GATEWAY.into_response(),
+        _ => not_found(),
+    })
+    .await;
+    let hash = "1zn167q3a86nxjcbbbbhaa6xcbakv8gz".parse().unwrap();
+    api.delete_closure(&hash).await.unwrap();
+    assert_eq!(asked.lock().unwrap().len(), 2);
+    // Without such an answer before, there was nothing to delete.
+    let error = api.delete_closure(&hash).await.unwrap_err();
+    assert!(error.is_not_found(), "{error}");
+    assert!(api.closure(&hash).await.unwrap_err().is_not_found());
 }

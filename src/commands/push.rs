@@ -7,20 +7,18 @@ use std::{
     time::Instant,
 };
 
-use niks3_core::store_path::StorePath;
-use tokio::runtime::Runtime;
-
-use super::CommandError;
+use super::{CommandError, connect};
 use crate::{
-    api::{Api, Tokens},
     config::PushConfig,
+    interrupt::Interrupts,
     nix::{self, Store},
     push::{
-        self, Context, Interrupts, Progress, Pushed, S3, Style,
+        self, Context, Progress, PushError, Pushed, S3, Style,
         select::{self, BATCH_PATHS, Batch},
     },
     report,
 };
+use niks3_core::{pin_name::PinName, store_path::StorePath};
 
 /// Pushes what was named; in JSON, an error is the last event.
 pub(super) fn run(config: PushConfig) -> Result<(), CommandError> {
@@ -37,15 +35,17 @@ pub(super) fn run(config: PushConfig) -> Result<(), CommandError> {
 fn push(config: PushConfig) -> Result<(), CommandError> {
     let started = Instant::now();
     let progress = Arc::new(Progress::new(config.style));
-    let runtime = Runtime::new().map_err(CommandError::Start)?;
-    let tokens = runtime.block_on(Tokens::read(config.token.clone()))?;
-    let api = Api::new(config.server.clone(), tokens)?;
+    let (runtime, api) = connect(&config.server)?;
     let store = Store::open(config.store.clone())?;
     let roots = roots(&config, &store)?;
     if roots.is_empty() {
         return Err(CommandError::Nothing);
     }
+    let pin = pin(&config, &roots)?;
     let roots = kept(&config, &store, roots, &progress)?;
+    if let (Some((name, path)), true) = (&pin, roots.is_empty()) {
+        return Err(CommandError::PinLeftOut { name: name.clone(), path: path.clone() });
+    }
     let closure = if roots.is_empty() { Vec::new() } else { store.closure(&roots)? };
     let (paths, batches) = (closure.len(), select::batches(closure, &roots, BATCH_PATHS));
     let cx = Context {
@@ -58,7 +58,13 @@ fn push(config: PushConfig) -> Result<(), CommandError> {
             .map_err(CommandError::Start)?,
         options: config.options,
     };
-    let ended = runtime.block_on(push_all(&cx, batches));
+    let ended = runtime.block_on(async {
+        push_all(&cx, batches).await?;
+        match pin {
+            Some((name, path)) => keep(&cx, name, path).await,
+            None => Ok(()),
+        }
+    });
     // A thread that still packs ends at its next buffer; nobody waits for it.
     runtime.shutdown_background();
     ended?;
@@ -82,6 +88,37 @@ async fn push_all(cx: &Context, batches: Vec<Batch>) -> Result<(), CommandError>
         push::push(cx, batch).await?;
     }
     Ok(())
+}
+
+/// What shall be pinned.
+fn pin(
+    config: &PushConfig,
+    roots: &[StorePath],
+) -> Result<Option<(PinName, StorePath)>, CommandError> {
+    match (&config.pin, roots) {
+        (None, _) => Ok(None),
+        (Some(name), [root]) => Ok(Some((name.clone(), root.clone()))),
+        (Some(_), roots) => Err(CommandError::PinOfSeveral { count: roots.len() }),
+    }
+}
+
+/// Pins what is in the cache now.
+async fn keep(cx: &Context, name: PinName, path: StorePath) -> Result<(), CommandError> {
+    if cx.options.dry_run {
+        cx.progress.note(&format!("would pin {path} as {name}"));
+        return Ok(());
+    }
+    let pinned = tokio::select! {
+        pinned = cx.api.pin(&name, &path) => pinned,
+        () = cx.interrupts.reach(1) => return Err(PushError::Interrupted.into()),
+    };
+    match pinned {
+        Ok(pin) => {
+            cx.progress.pinned(&pin);
+            Ok(())
+        }
+        Err(source) => Err(CommandError::Pin { name, path, source }),
+    }
 }
 
 /// The roots that are not left out.

@@ -84,6 +84,14 @@ pub enum InstallableError {
         #[source]
         source: Box<StoreError>,
     },
+    /// No output, or several of them, where one is wanted.
+    #[error("{text:?} names {} paths, and one is needed: {}", .paths.len(), list(.paths))]
+    NotOne {
+        /// What was typed.
+        text: String,
+        /// What it names.
+        paths: Vec<StorePath>,
+    },
     /// `nix` was asked.
     #[error("cannot resolve {}", .texts.join(" "))]
     Nix {
@@ -93,6 +101,10 @@ pub enum InstallableError {
         #[source]
         source: Box<NixCommandError>,
     },
+}
+
+fn list(paths: &[StorePath]) -> String {
+    paths.iter().map(StorePath::to_string).collect::<Vec<_>>().join(", ")
 }
 
 impl InstallableError {
@@ -110,6 +122,7 @@ impl InstallableError {
                  nixpkgs#hello"
                     .to_owned(),
             ),
+            Self::NotOne { .. } => Some("name one of them by its store path".to_owned()),
             Self::BadStorePath { .. } | Self::TooManyLinks { .. } => None,
         }
     }
@@ -178,7 +191,10 @@ pub fn resolve(
 }
 
 /// The store path that `text` names; `None` is for Nix to find out.
-fn look_up(text: &str, settings: &StoreSettings) -> Result<Option<StorePath>, InstallableError> {
+pub(super) fn look_up(
+    text: &str,
+    settings: &StoreSettings,
+) -> Result<Option<StorePath>, InstallableError> {
     match classify(text, settings) {
         Kind::InStore(base_name) => store_path(&base_name, Path::new(text)).map(Some),
         Kind::Nix => Ok(None),

@@ -6,6 +6,7 @@ mod daemon;
 mod installable;
 mod path_info_json;
 mod read_only;
+mod root;
 mod settings;
 mod store_db;
 
@@ -16,6 +17,7 @@ use niks3_core::{
 pub use daemon::{NixCommand, NixCommandError};
 pub use installable::{InstallableError, Want, resolve};
 pub use path_info_json::{PathInfoError, parse as parse_path_info};
+pub use root::resolve_root;
 pub(crate) use settings::normalised;
 pub use settings::{SettingsError, StoreSettings};
 pub use store_db::{StoreDb, StoreDbError};

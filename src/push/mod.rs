@@ -4,7 +4,6 @@ mod body;
 mod budget;
 mod deliver;
 mod desk;
-mod interrupt;
 mod large;
 mod listing;
 pub mod plan;
@@ -31,12 +30,12 @@ use reqwest::StatusCode;
 use self::{plan::Work, select::Batch};
 use crate::{
     api::{Api, ApiError, Commit},
+    interrupt::Interrupts,
     nix::{Store, StoreError},
     pack::{PackError, compressor_bytes},
 };
 
-pub use interrupt::Interrupts;
-pub use progress::{Progress, Pushed, Style, human_bytes, plural};
+pub use progress::{Progress, Pushed, Style};
 pub use send::{S3, SendError};
 
 /// How long the server may publish nothing before we give up: far longer than it waits for anything

@@ -2,7 +2,6 @@
 //! elsewhere, events as JSON, or nothing.
 
 mod bars;
-mod text;
 
 use std::{
     collections::HashSet,
@@ -11,13 +10,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use niks3_core::{hash::NarHash, wire::CommitProgress};
+use niks3_core::{
+    hash::NarHash,
+    wire::{CommitProgress, Pin},
+};
 use serde_json::{Value, json};
 
 use self::bars::Bars;
 use super::plan::Work;
-
-pub use text::{human_bytes, plural};
+use crate::text::{human_bytes, plural};
 
 /// Between two plain lines.
 const PLAIN_PAUSE: Duration = Duration::from_secs(10);
@@ -216,6 +217,13 @@ impl Progress {
     pub fn note(&self, text: &str) {
         self.event(&json!({"event": "note", "message": text}));
         self.line(text);
+    }
+
+    /// The closure is kept from expiring.
+    pub fn pinned(&self, pin: &Pin) {
+        let (name, path) = (pin.name.to_string(), pin.path.to_string());
+        self.event(&json!({"event": "pinned", "name": name, "path": path}));
+        self.line(&format!("pinned {path} as {name}"));
     }
 
     /// The last word of pushes that succeeded.

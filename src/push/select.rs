@@ -5,8 +5,7 @@ use std::collections::{HashMap, HashSet};
 use glob::Pattern;
 use niks3_core::store_path::StorePath;
 
-use super::human_bytes;
-use crate::nix::ValidPath;
+use crate::{nix::ValidPath, text::human_bytes};
 
 /// Paths in one push, as far as closures can be kept whole: a tenth of what a server takes, so that
 /// `--all` of a large store is committed bit by bit.

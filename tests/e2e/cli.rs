@@ -135,13 +135,14 @@ async fn the_token_comes_from_where_it_is_said_to_come_from() {
 async fn the_help_and_the_version_are_told() {
     let store = NixStore::new(Nix::any());
     let help = run(client(&store).arg("--help")).await.ok().stdout;
-    for part in ["niks3 copy --to URL", "niks3 push", "Exit codes"] {
+    for part in ["niks3 copy --to URL", "niks3 push", "niks3 gc", "Exit codes"] {
         assert!(help.contains(part), "{help}");
     }
-    for command in ["copy", "push"] {
+    for command in ["copy", "push", "gc", "pins", "closures"] {
         let help = run(client(&store).args([command, "--help"])).await.ok().stdout;
         assert!(help.contains(&format!("usage: niks3 {command}")), "{help}");
     }
     assert!(run(client(&store).arg("--version")).await.ok().stdout.starts_with("niks3 "));
     run(client(&store).arg("gc-now")).await.failed(2, &["no command", "gc-now"]);
+    run(client(&store).args(["pins", "move"])).await.failed(2, &["create, list, delete"]);
 }

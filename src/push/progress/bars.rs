@@ -8,7 +8,7 @@ use std::{
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::human_bytes;
+use crate::text::human_bytes;
 
 /// NARs that are named while they are on their way.
 const NAMED: usize = 3;

@@ -1,22 +1,21 @@
-//! Flags, environment and files become one checked [`PushConfig`].
+//! What `copy` and `push` need to know.
 
-use std::{
-    ffi::OsString, fmt, num::NonZeroUsize, ops::RangeInclusive, path::PathBuf, str::FromStr,
-};
+use std::{ffi::OsString, fmt, num::NonZeroUsize, ops::RangeInclusive, str::FromStr};
 
 use bytesize::ByteSize;
 use glob::Pattern;
 use niks3_core::{
     flags::{FlagError, Flags},
     parts::MIN_PART_BYTES,
+    pin_name::PinName,
 };
-use url::Url;
 
+use super::{ServerConfig, argument, pin_name};
 use crate::{
-    api::TokenSources,
     nix::{StoreSettings, Want},
     pack::compressor_bytes,
-    push::{PushOptions, Style, human_bytes, select::LeaveOut},
+    push::{PushOptions, Style, select::LeaveOut},
+    text::human_bytes,
 };
 
 /// Bytes of a NAR that is sent in one PUT, whatever is asked for: it waits in a temporary file.
@@ -29,9 +28,7 @@ const MAX_UPLOADS: NonZeroUsize = NonZeroUsize::new(1000).unwrap();
 #[derive(Clone, Debug)]
 pub struct PushConfig {
     /// The niks3 server.
-    pub server: Url,
-    /// Where its token is.
-    pub token: TokenSources,
+    pub server: ServerConfig,
     /// The store to read.
     pub store: StoreSettings,
     /// What was named: paths, links, flake references.
@@ -44,6 +41,8 @@ pub struct PushConfig {
     pub want: Want,
     /// `--exclude`, `--max-nar-size`
     pub leave_out: LeaveOut,
+    /// `--pin`
+    pub pin: Option<PinName>,
     /// `--max-concurrent-uploads`
     pub uploads: NonZeroUsize,
     /// `--json`, `--quiet`, `--verbose`
@@ -62,30 +61,13 @@ impl PushConfig {
         url: &str,
         env: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Self, FlagError> {
-        let not_utf8 = |arg: &OsString| {
-            let arg = arg.to_string_lossy();
-            FlagError::Parse(format!("{arg:?} is not UTF-8, so it names nothing in a Nix store"))
-        };
-        let text = |arg: &OsString| arg.to_str().map(str::to_owned).ok_or_else(|| not_utf8(arg));
-        if !flags.is_absent("auth-token-path") && !flags.is_absent("auth-token-script") {
-            return Err(flags.invalid(
-                "auth-token-script",
-                "give either this or --auth-token-path (NIKS3_AUTH_TOKEN_FILE), not both",
-            ));
-        }
         let store = flags.text("store")?;
         let derivation = flags.switch("derivation")?;
         let config = Self {
-            server: flags.required(url, server_url)?,
-            token: TokenSources {
-                file: flags.all("auth-token-path").last().map(PathBuf::from),
-                script: flags.all("auth-token-script").last().map(PathBuf::from),
-                plain: env("NIKS3_AUTH_TOKEN").filter(|token| !token.is_empty()),
-                default_file: config_home(&env).map(|dir| dir.join("niks3/auth-token")),
-            },
+            server: ServerConfig::from_flags(flags, url, &env)?,
             store: StoreSettings::new(store.as_deref(), &env)
                 .map_err(|error| flags.invalid("store", error.to_string()))?,
-            installables: flags.arguments.iter().map(text).collect::<Result<_, _>>()?,
+            installables: flags.arguments.iter().map(argument).collect::<Result<_, _>>()?,
             stdin: flags.switch("stdin")?,
             all: flags.switch("all")?,
             want: if derivation { Want::Derivation } else { Want::Outputs },
@@ -93,6 +75,7 @@ impl PushConfig {
                 names: patterns(flags)?,
                 larger_than: flags.parsed("max-nar-size", size)?,
             },
+            pin: flags.parsed("pin", pin_name)?,
             uploads: flags.required("max-concurrent-uploads", |text| {
                 number(text, NonZeroUsize::MIN..=MAX_UPLOADS)
             })?,
@@ -106,6 +89,9 @@ impl PushConfig {
             return Err(FlagError::Parse(
                 "there is no path to push: name one, or use --stdin or --all".to_owned(),
             ));
+        }
+        if config.pin.is_some() && (config.all || config.installables.len() > 1) {
+            return Err(flags.invalid("pin", "a pin keeps one closure: name one path"));
         }
         Ok(config)
     }
@@ -172,36 +158,4 @@ fn size(text: &str) -> Result<u64, String> {
     let size: Result<ByteSize, _> = text.parse();
     size.map(|size| size.as_u64())
         .map_err(|_| format!("{text:?} is not a size such as 100MB or 1GiB"))
-}
-
-/// People who know `nix copy` give the bucket here.
-fn server_url(text: &str) -> Result<Url, String> {
-    match text.parse::<Url>() {
-        // Errors and logs name the server: nothing secret may be in its URL.
-        Ok(url)
-            if !url.username().is_empty()
-                || url.password().is_some()
-                || url.query().is_some()
-                || url.fragment().is_some() =>
-        {
-            Err("the niks3 server's URL has no user, password, query or fragment; the token goes \
-                 into a file, see --auth-token-path"
-                .to_owned())
-        }
-        Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(url),
-        Ok(url) => Err(format!(
-            "{}: URLs are a store's; give the https:// URL of the niks3 server, which knows the \
-             bucket and signs for it",
-            url.scheme()
-        )),
-        Err(_) if text.contains('@') => {
-            Err("it is not the URL of a niks3 server, such as https://host".to_owned())
-        }
-        Err(_) => Err(format!("{text:?} is not the URL of a niks3 server, such as https://host")),
-    }
-}
-
-fn config_home(env: &impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    let given = env("XDG_CONFIG_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());
-    given.or_else(|| env("HOME").map(|home| PathBuf::from(home).join(".config")))
 }

@@ -33,7 +33,7 @@ impl Interrupts {
     }
 
     /// Ready when there have been `count` of them.
-    pub(super) async fn reach(&self, count: usize) {
+    pub async fn reach(&self, count: usize) {
         let mut counted = self.0.clone();
         let reached = counted.wait_for(|counted| *counted >= count).await.is_ok();
         if !reached {
