@@ -11,18 +11,27 @@ use serde_json::json;
 use crate::{
     pins::{base, filed, pin, unpin},
     support::{
-        Fault, Random, S3Proxy, Seen, ServerOptions, TestCache, each, first, rounds, shared_store,
+        Fault, Random, S3Proxy, Seen, Server, ServerOptions, TestCache, each, first, rounds,
+        shared_store,
     },
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Files follow within seconds, whatever happened: URLs are short-lived.
-async fn start(url_lifetime: &str) -> (TestCache, S3Proxy) {
+/// A cache with the fixture in it, its server behind a proxy. With short-lived URLs files follow within
+/// seconds, whatever happened; what was pushed had its time.
+async fn start(url_lifetime: &str) -> (TestCache, S3Proxy, &'static [String]) {
+    let (store, roots) = shared_store().await;
+    let mut cache = TestCache::start().await;
+    cache.push(store, roots).await.ok();
     let proxy = S3Proxy::start().await;
     let s3_endpoint = Some(proxy.endpoint());
     let args = ServerOptions::args(&["--url-lifetime", url_lifetime, "--s3-slack", "1s"]);
-    (TestCache::start_with(ServerOptions { s3_endpoint, ..args }).await, proxy)
+    let options = ServerOptions { s3_endpoint, ..args };
+    cache.server.kill().await;
+    let (dir, bucket) = (cache.dir.path(), cache.bucket.name());
+    cache.server = Server::start(dir, &cache.database, bucket, options).await;
+    (cache, proxy, roots)
 }
 
 fn is_pin(seen: &Seen) -> bool {
@@ -70,10 +79,8 @@ async fn assert_kept(cache: &TestCache, name: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_s3_refuses_follows_when_s3_takes_it() {
-    let (store, roots) = shared_store().await;
-    let (cache, proxy) = start("30m").await;
-    cache.push(store, roots).await.ok();
-    let [one, other, ..] = roots.as_slice() else { unreachable!() };
+    let (cache, proxy, roots) = start("30m").await;
+    let [one, other, ..] = roots else { unreachable!() };
     for (fault, status) in [
         (Fault::answer(500, "InternalError"), 502),
         (Fault::answer(503, "SlowDown"), 503),
@@ -115,9 +122,7 @@ async fn a_file_that_s3_refuses_follows_when_s3_takes_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_failing_try_is_not_seen() {
-    let (store, roots) = shared_store().await;
-    let (cache, proxy) = start("30m").await;
-    cache.push(store, roots).await.ok();
+    let (cache, proxy, roots) = start("30m").await;
     proxy.set(first(1, is_pin, Fault::answer(500, "InternalError")));
     assert_eq!(pin(&cache, "main", &roots[0]).await.0, 200);
     assert_agree(&cache).await;
@@ -132,10 +137,8 @@ async fn one_failing_try_is_not_seen() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_an_answer_is_outstanding_both_closures_are_kept() {
-    let (store, roots) = shared_store().await;
-    let (cache, proxy) = start("3s").await;
-    cache.push(store, roots).await.ok();
-    let [one, two, three, ..] = roots.as_slice() else { unreachable!() };
+    let (cache, proxy, roots) = start("3s").await;
+    let [one, two, three, ..] = roots else { unreachable!() };
     assert_eq!(pin(&cache, "main", one).await.0, 200);
     proxy.set(each(is_pin, Fault::LoseAnswer));
     assert_eq!(pin(&cache, "main", two).await.0, 502);
@@ -160,9 +163,7 @@ async fn while_an_answer_is_outstanding_both_closures_are_kept() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_killed_while_it_writes_leaves_a_file_that_follows() {
-    let (store, roots) = shared_store().await;
-    let (mut cache, proxy) = start("3s").await;
-    cache.push(store, roots).await.ok();
+    let (mut cache, proxy, roots) = start("3s").await;
     assert_eq!(pin(&cache, "main", &roots[0]).await.0, 200);
     let mut random = Random::new("pins and kills");
     for round in 0..rounds(4) as usize {
@@ -191,9 +192,7 @@ async fn a_server_that_is_killed_while_it_writes_leaves_a_file_that_follows() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_servers_that_move_one_pin_end_with_one_answer() {
-    let (store, roots) = shared_store().await;
-    let (cache, proxy) = start("2s").await;
-    cache.push(store, roots).await.ok();
+    let (cache, proxy, roots) = start("3s").await;
     let twin = cache.server.twin().await;
     let random = Arc::new(Mutex::new(Random::new("pins")));
     for bad_line in [false, true] {
@@ -213,7 +212,7 @@ async fn two_servers_that_move_one_pin_end_with_one_answer() {
                 }
             });
         }
-        let move_it = async |server: &crate::support::Server| {
+        let move_it = async |server: &Server| {
             for _ in 0..if bad_line { 6 } else { 15 } {
                 let draw = random.lock().unwrap().next();
                 let (status, body) = if draw.is_multiple_of(5) {
@@ -224,7 +223,7 @@ async fn two_servers_that_move_one_pin_end_with_one_answer() {
                 };
                 let expected: &[u16] = match bad_line {
                     false => &[200, 204, 404],
-                    true => &[200, 204, 404, 502, 503],
+                    true => &[200, 204, 404, 424, 502, 503],
                 };
                 assert!(expected.contains(&status), "{status}: {body}");
             }
@@ -256,10 +255,8 @@ async fn two_servers_that_move_one_pin_end_with_one_answer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_dead_server_has_sent_cannot_undo_a_later_move() {
-    let (store, roots) = shared_store().await;
-    let (mut cache, proxy) = start("4s").await;
-    cache.push(store, roots).await.ok();
-    let [one, two, three, ..] = roots.as_slice() else { unreachable!() };
+    let (mut cache, proxy, roots) = start("4s").await;
+    let [one, two, three, ..] = roots else { unreachable!() };
     assert_eq!(pin(&cache, "main", one).await.0, 200);
     // It arrives when another server may be there already.
     let late = Duration::from_secs(3);
@@ -286,10 +283,8 @@ async fn what_a_dead_server_has_sent_cannot_undo_a_later_move() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_third_closure_waits_until_the_file_surely_names_one() {
-    let (store, roots) = shared_store().await;
-    let (cache, proxy) = start("30m").await;
-    cache.push(store, roots).await.ok();
-    let [one, two, three, ..] = roots.as_slice() else { unreachable!() };
+    let (cache, proxy, roots) = start("30m").await;
+    let [one, two, three, ..] = roots else { unreachable!() };
     assert_eq!(pin(&cache, "main", one).await.0, 200);
     proxy.set(each(is_pin, Fault::AnswerAfter { status: 500, code: "InternalError" }));
     assert_eq!(pin(&cache, "main", two).await.0, 502);
