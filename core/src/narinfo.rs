@@ -3,14 +3,14 @@
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
-use nix_derivation::CAHash;
+use nix_derivation::{CAHash, NixHash};
 use nix_narinfo::{Compression, NarInfo};
 
 use crate::{
     hash::{FileHash, NarHash},
     object_key::ObjectKey,
     signing::{Signature, SigningKey},
-    store_path::{StoreDir, StorePath},
+    store_path::{StoreDir, StorePath, StorePathHash},
     wire::text_serde,
 };
 
@@ -109,6 +109,98 @@ impl PathInfo {
         match compose() {
             Ok(narinfo) => Ok(String::from_utf8_lossy(&narinfo.to_canonical_bytes()).into_owned()),
             Err(source) => Err(ComposeError { path, source }),
+        }
+    }
+}
+
+/// What a narinfo that lies in the bucket says of where things are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundNarInfo {
+    /// The store path that it describes.
+    pub path: StorePath,
+    /// Where its NAR lies.
+    pub nar: ObjectKey,
+    /// Hash of the compressed NAR.
+    pub file_hash: FileHash,
+    /// Bytes of the compressed NAR.
+    pub file_size: u64,
+    /// Hash of the NAR.
+    pub nar_hash: NarHash,
+    /// Its references, itself left out.
+    pub references: Vec<StorePathHash>,
+}
+
+/// Why a narinfo in the bucket is none that this cache wrote.
+#[derive(Debug, thiserror::Error)]
+pub enum FoundError {
+    /// No narinfo.
+    #[error("it is no narinfo")]
+    Parse(#[from] nix_narinfo::ParseError),
+    /// Written by something else, such as `nix copy`.
+    #[error("{0} is not what niks3 writes")]
+    Foreign(&'static str),
+}
+
+impl FoundNarInfo {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// When it is none, or lacks what every narinfo of ours has.
+    pub fn parse(store_dir: &StoreDir, text: &str) -> Result<Self, FoundError> {
+        let found = NarInfo::parse_in(store_dir, text.as_bytes())?;
+        let path = StorePath::from_nix(found.store_path().clone());
+        let nar: ObjectKey =
+            found.url().parse().map_err(|_| FoundError::Foreign("the name of its NAR"))?;
+        let ObjectKey::Nar(nar_hash, _) = nar else {
+            return Err(FoundError::Foreign("the name of its NAR"));
+        };
+        if nar_hash.to_nix() != *found.nar_hash() {
+            return Err(FoundError::Foreign("a NAR that is named for another hash"));
+        }
+        let file_hash = match found.file_hash() {
+            Some(NixHash::Sha256(hash)) => FileHash::new(*hash),
+            _ => return Err(FoundError::Foreign("its FileHash")),
+        };
+        let file_size = found.file_size().ok_or(FoundError::Foreign("its FileSize"))?;
+        let references = found.references().iter().cloned().map(StorePath::from_nix);
+        let references = references.filter(|to| *to != path).map(|to| to.hash()).collect();
+        Ok(Self { path, nar, file_hash, file_size, nar_hash, references })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_composed_is_read_again() {
+        let path = |name: &str| format!("26xbg1ndr7hbcncrlf9nhx5is2b25d13-{name}").parse().unwrap();
+        let other: StorePath = "11xbg1ndr7hbcncrlf9nhx5is2b25d13-lib".parse().unwrap();
+        let hash = "sha256:04s1df66g871sr0qdrkbgm5qzwq5gqzajlax6x6z9k53hx3x9j1h";
+        let nar = format!("nar/{}-{}.nar.zst", &hash[7..], "a".repeat(24));
+        let info = PathInfo {
+            path: path("hello"),
+            nar: nar.parse().unwrap(),
+            file_hash: hash.parse().unwrap(),
+            file_size: 7,
+            nar_hash: hash.parse().unwrap(),
+            nar_size: 112,
+            references: vec![other.clone(), path("hello")],
+            deriver: None,
+            signatures: Vec::new(),
+            ca: None,
+        };
+        let store_dir = StoreDir::default();
+        let text = info.clone().compose(&store_dir, &[]).unwrap();
+        let found = FoundNarInfo::parse(&store_dir, &text).unwrap();
+        assert_eq!((found.path, found.nar, found.file_size), (info.path, info.nar, 7));
+        assert_eq!(found.references, [other.hash()]);
+        for foreign in [
+            text.replace(&nar, "nar/x.nar.xz"),
+            text.replace("FileSize: 7\n", ""),
+            "no narinfo".to_owned(),
+        ] {
+            assert!(FoundNarInfo::parse(&store_dir, &foreign).is_err(), "{foreign}");
         }
     }
 }

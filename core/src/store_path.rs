@@ -57,6 +57,10 @@ impl StorePath {
         store_dir.render_path(&self.0)
     }
 
+    pub(crate) fn from_nix(path: nix_derivation::StorePath) -> Self {
+        Self(path)
+    }
+
     pub(crate) fn as_nix(&self) -> &nix_derivation::StorePath {
         &self.0
     }

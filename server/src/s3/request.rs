@@ -31,6 +31,9 @@ const TRIES: usize = 3;
 /// Bytes that we read of an answer: nix-cache-info or an error in XML.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
+/// Bytes of a narinfo, decoded: nix-narinfo reads no larger ones.
+const MAX_TEXT_BYTES: usize = 1024 * 1024;
+
 /// What S3 says of an object without sending it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
@@ -92,6 +95,27 @@ impl Bucket {
             || self.bucket.get_object(Some(&self.credentials), &name).sign(self.times.own_url());
         let answer = self.send(Method::GET, &name, url, &[], Bytes::new(), PATIENCE).await;
         Ok(found(answer)?.map(|answer| answer.body))
+    }
+
+    /// Reads an object that is a text, decoded. `None`: it is not there; `Some(None)`: it is no text, or
+    /// much larger than any of ours.
+    ///
+    /// # Errors
+    /// When S3 does not answer, or neither yes nor no.
+    pub async fn text(&self, key: &ObjectKey) -> Result<Option<Option<String>>, S3Error> {
+        /// The first bytes of whatever zstd has compressed. A server may drop the Content-Encoding.
+        const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+        let name = key.to_string();
+        let url = self.bucket.get_object(Some(&self.credentials), &name).sign(self.times.own_url());
+        let limits = (Instant::now() + PATIENCE, REQUEST_TIMEOUT, MAX_TEXT_BYTES);
+        let sent = self.send_until(limits, Method::GET, &name, url, &[], Bytes::new()).await;
+        let Some(answer) = found(sent)? else { return Ok(None) };
+        let body = answer.body;
+        let text = match body.starts_with(&ZSTD) {
+            true => zstd::bulk::decompress(&body, MAX_TEXT_BYTES).ok(),
+            false => Some(body.to_vec()),
+        };
+        Ok(Some(text.and_then(|text| String::from_utf8(text).ok())))
     }
 
     /// What time S3 says it is: the `Date` of an answer. `None`: it does not say.

@@ -22,6 +22,7 @@ mod pins;
 mod plan;
 mod preview;
 mod pushed;
+mod repair;
 mod retry;
 mod uploads;
 
@@ -67,6 +68,11 @@ pub use preview::preview;
 pub use pushed::{
     ClosureSize, PushedClosure, closure_id, count_closure, expire_closure, find_closure,
     list_closures,
+};
+pub use repair::{
+    Adoptable, Unrealisable, adopt_garbage, adopt_narinfo, adopt_object, adopt_pin, adoptable,
+    drop_dangling, note_candidates, republishable, revive_needed, take_strays, unrealisable,
+    unstore, void_narinfos,
 };
 pub use retry::retry;
 pub use uploads::{
