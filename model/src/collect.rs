@@ -1,12 +1,7 @@
 //! The steps of garbage collection. Batches are of one object: a batch of more has fewer interleavings,
 //! and those are among these.
 
-use crate::{
-    model::Niks3,
-    mutation::Mutation,
-    set::Slot,
-    state::State,
-};
+use crate::{model::Niks3, mutation::Mutation, set::Slot, state::State};
 
 impl Niks3 {
     /// A closure is old enough, and not pinned: at any time.
@@ -84,8 +79,8 @@ impl Niks3 {
     /// Nobody can write it, and nothing in the database needs it to be there.
     fn is_loose(&self, s: &State, slot: Slot) -> bool {
         let quiet = self.has(Mutation::ClaimWhileWritable) || !s.writable.has(slot);
-        let unreferred = self.has(Mutation::ClaimReferred)
-            || s.referrers(&self.scenario, slot).is_empty();
+        let unreferred =
+            self.has(Mutation::ClaimReferred) || s.referrers(&self.scenario, slot).is_empty();
         let unrealised = self.has(Mutation::ClaimBeforeRealisation)
             || s.realisations(&self.scenario, slot).is_empty();
         quiet && unreferred && unrealised
@@ -122,12 +117,20 @@ impl Niks3 {
 
     /// Rows go with the claim's token, and only of keys of which all requests are over.
     pub(crate) fn delete_rows(&self, s: &mut State, collector: usize, slot: Slot) -> Option<()> {
-        let memory = &s.collectors[collector];
+        let memory = s.collectors[collector];
         let travels = memory.unanswered.has(slot) && s.deletable.has(slot);
         let over = !travels || self.has(Mutation::ForgetUnanswered);
         let own = s.claimed[collector].has(slot)
             || self.has(Mutation::RowsWithoutToken) && s.rows.has(slot);
-        if !memory.deleted.has(slot) || !over || !own {
+        if !memory.deleted.has(slot) || !over {
+            return None;
+        }
+        if !own && self.has(Mutation::RefsWithoutToken) {
+            s.recorded[slot] = 0;
+            s.collectors[collector].forget(slot);
+            return Some(());
+        }
+        if !own {
             return None;
         }
         s.delete_row(slot);
@@ -140,18 +143,6 @@ impl Niks3 {
         let lost = !s.claimed[collector].has(slot);
         let memory = &mut s.collectors[collector];
         (lost && memory.batch.has(slot)).then(|| memory.forget(slot))
-    }
-
-    /// The claim's requests are refused from here on, and those under way have ended.
-    pub(crate) fn claim_fence(&self, s: &mut State, slot: Slot) -> Option<()> {
-        if !s.deletable.has(slot) {
-            return None;
-        }
-        s.deletable.remove(slot);
-        if !self.has(Mutation::UnfencedDelete) {
-            s.deletes.remove(slot);
-        }
-        Some(())
     }
 
     /// By the next sweep, or by a plan that meets it.
@@ -172,46 +163,5 @@ impl Niks3 {
             s.stored.remove(slot);
         }
         Some(())
-    }
-
-    /// `writable_until` comes: URLs are refused from here on, and requests under way have ended.
-    pub(crate) fn write_fence(&self, s: &mut State, slot: Slot) -> Option<()> {
-        if !s.writable.has(slot) {
-            return None;
-        }
-        s.writable.remove(slot);
-        if !self.has(Mutation::ExpireBeforeUrls) {
-            s.puts &= !self.texts_of(slot);
-        }
-        Some(())
-    }
-
-    /// S3 takes a text.
-    pub(crate) fn land(&self, s: &mut State, text: u8) -> Option<()> {
-        let slot = self.scenario.texts[usize::from(text)].of;
-        if !s.may_land(text) || s.bucket[slot] == text {
-            return None;
-        }
-        s.bucket[slot] = text;
-        // It was the last try of somebody whose time is over: no more will come.
-        if !s.writable.has(slot) {
-            s.puts &= !(1 << text);
-        }
-        Some(())
-    }
-
-    /// S3 carries out a delete that nobody waits for.
-    pub(crate) fn land_delete(&self, s: &mut State, slot: Slot) -> Option<()> {
-        if !s.deletes.has(slot) {
-            return None;
-        }
-        s.deletes.remove(slot);
-        s.bucket[slot] = 0;
-        Some(())
-    }
-
-    pub(crate) fn texts_of(&self, slot: Slot) -> u32 {
-        let texts = self.scenario.texts.iter().enumerate();
-        texts.filter(|(_, text)| text.of == slot).fold(0, |all, (n, _)| all | 1 << n)
     }
 }

@@ -51,9 +51,9 @@ fn realisable(model: &Niks3, s: &State) -> bool {
 }
 
 fn stored(model: &Niks3, s: &State) -> bool {
-    (s.stored - s.all_claimed()).iter().all(|slot| {
-        s.bucket[slot] != 0 && s.bucket[slot] == s.expected(&model.scenario, slot)
-    })
+    (s.stored - s.all_claimed())
+        .iter()
+        .all(|slot| s.bucket[slot] != 0 && s.bucket[slot] == s.expected(&model.scenario, slot))
 }
 
 fn needed(model: &Niks3, s: &State) -> Set {

@@ -4,8 +4,9 @@ use stateright::{Model, Property};
 
 use crate::{
     action::Action,
-    invariants, reached,
+    invariants,
     mutation::{Mutation, Mutations},
+    reached,
     scenario::Scenario,
     state::{Stage, State},
 };
@@ -88,7 +89,8 @@ impl Niks3 {
             let upload = &s.uploads[push];
             let ended = matches!(upload.stage, Stage::Committed | Stage::Failed);
             // Which of two stored NARs was first makes no difference when there is one.
-            let orders: &[bool] = if s.stored.meets(self.second_nars()) { &[false, true] } else { &[false] };
+            let orders: &[bool] =
+                if s.stored.meets(self.second_nars()) { &[false, true] } else { &[false] };
             if !ended {
                 actions.push(Action::PlanComplete(push));
                 actions.extend(orders.iter().map(|last| Action::Plan(push, *last)));
@@ -149,7 +151,9 @@ impl Niks3 {
         self.nar_slots()
             .filter(|slot| {
                 let nar = self.scenario.nar(*slot);
-                nar.is_some_and(|nar| self.scenario.nars_of(nar.contents).iter().next() != Some(*slot))
+                nar.is_some_and(|nar| {
+                    self.scenario.nars_of(nar.contents).iter().next() != Some(*slot)
+                })
             })
             .collect()
     }

@@ -36,6 +36,8 @@ pub enum Mutation {
     ForgetUnanswered,
     /// Rows are deleted by key: whose claim it is now is not asked.
     RowsWithoutToken,
+    /// Rows are deleted with the token, their references and compositions by id alone.
+    RefsWithoutToken,
     /// What could not be deleted is given back while deletes of it may be under way.
     UnclaimEarly,
     /// What could not be deleted is given back as if it were still there.
@@ -50,35 +52,6 @@ pub enum Mutation {
     ComposeTwice,
     /// A realisation's key is taken over while it still belongs to another path.
     TakeRealisation,
-}
-
-impl Mutation {
-    /// Every one.
-    pub const ALL: [Self; 23] = [
-        Self::SkipRecheck,
-        Self::ClaimReferred,
-        Self::ClaimWhileWritable,
-        Self::ClaimBeforeRealisation,
-        Self::CondemnOutsideGate,
-        Self::ForgetToRevive,
-        Self::ForgetReferences,
-        Self::ForgetRealisation,
-        Self::PlanClaimed,
-        Self::ReleaseSilently,
-        Self::ExpireSilently,
-        Self::CondemnSilently,
-        Self::ExpireBeforeUrls,
-        Self::UnfencedDelete,
-        Self::ForgetUnanswered,
-        Self::RowsWithoutToken,
-        Self::UnclaimEarly,
-        Self::UnclaimStored,
-        Self::NoteAfterEnd,
-        Self::ReportAfterEnd,
-        Self::PublishEarly,
-        Self::ComposeTwice,
-        Self::TakeRealisation,
-    ];
 }
 
 /// The mutations of a model: none, or those of a test.

@@ -1,9 +1,9 @@
-//! The steps of a push: plan, URLs, stored, commit, and their ends.
+//! The steps of a push: plan, URLs, stored, and its end.
 
 use crate::{
     model::Niks3,
     mutation::Mutation,
-    scenario::{Contents, Planned},
+    scenario::Contents,
     set::{Set, Slot},
     state::{Stage, State},
 };
@@ -78,12 +78,12 @@ impl Niks3 {
     }
 
     /// The NAR of `contents` that was stored first. The model does not know the order: it tries both.
-    fn stored_nar(&self, s: &State, contents: Contents, last: bool) -> Option<Slot> {
+    pub(crate) fn stored_nar(&self, s: &State, contents: Contents, last: bool) -> Option<Slot> {
         let nars = (self.scenario.nars_of(contents) & s.stored) - s.all_claimed();
         if last { nars.iter().last() } else { nars.iter().next() }
     }
 
-    fn is_open(s: &State, push: usize) -> bool {
+    pub(crate) fn is_open(s: &State, push: usize) -> bool {
         s.uploads[push].stage == Stage::Open
     }
 
@@ -115,7 +115,7 @@ impl Niks3 {
     }
 
     /// From now on somebody may write `text`, until the fence that is recorded in the same transaction.
-    fn allow(&self, s: &mut State, slot: Slot, text: u8) {
+    pub(crate) fn allow(&self, s: &mut State, slot: Slot, text: u8) {
         s.writable.insert(slot);
         s.puts |= 1 << text;
     }
@@ -143,115 +143,10 @@ impl Niks3 {
         Some(())
     }
 
-    fn mark_stored(&self, s: &mut State, slot: Slot) {
+    pub(crate) fn mark_stored(&self, s: &mut State, slot: Slot) {
         if s.rows.has(slot) && !s.all_claimed().has(slot) {
             s.stored.insert(slot);
         }
-    }
-
-    /// `advance`, of one path: composed unless it is, and taken to be sent.
-    pub(crate) fn compose(&self, s: &mut State, push: usize, path: Slot, last: bool) -> Option<()> {
-        if !self.is_planned(s, push) || s.stored.has(path) {
-            return None;
-        }
-        let planned = self.planned(push, path)?;
-        if s.recorded[path] == 0 || self.has(Mutation::ComposeTwice) {
-            let early = self.has(Mutation::PublishEarly);
-            if s.writable.has(path) || !early && !planned.references.within(s.stored) {
-                return None;
-            }
-            let mut names = planned.references;
-            if let Some(contents) = planned.contents {
-                let nar = self.stored_nar(s, contents, last)?;
-                s.condemned.remove(nar);
-                names.insert(nar);
-            }
-            s.recorded[path] = self.scenario.text(path, names);
-        }
-        self.allow(s, path, s.recorded[path]);
-        Some(())
-    }
-
-    fn planned(&self, push: usize, path: Slot) -> Option<&Planned> {
-        self.scenario.pushes[push].paths.iter().find(|planned| planned.path == path)
-    }
-
-    /// The realisation of a published path. A key that belongs to another path is that path's as long
-    /// as its row is there.
-    pub(crate) fn realise(&self, s: &mut State, push: usize, path: Slot) -> Option<()> {
-        let slot = self.scenario.realisation?;
-        if !self.is_planned(s, push) || !self.planned(push, path)?.realised || !s.stored.has(path) {
-            return None;
-        }
-        let text = self.scenario.text(slot, Set::of(path));
-        let take = !s.rows.has(slot) || self.has(Mutation::TakeRealisation);
-        if take && s.recorded[slot] != text {
-            s.rows.insert(slot);
-            s.stored.remove(slot);
-            s.condemned.remove(slot);
-            s.recorded[slot] = text;
-        }
-        if s.recorded[slot] != text || s.stored.has(slot) {
-            return None;
-        }
-        self.allow(s, slot, text);
-        Some(())
-    }
-
-    /// Whether nothing is left to do for the realisations of a push: they are stored, or their key is
-    /// that of another path which is not garbage.
-    fn realised(&self, s: &State, push: usize) -> bool {
-        let Some(slot) = self.scenario.realisation else { return true };
-        let wanted = self.scenario.pushes[push].paths.iter().filter(|planned| planned.realised);
-        wanted.map(|planned| planned.path).all(|path| match s.owner(&self.scenario, slot) {
-            Some(owner) if owner == path => s.stored.has(slot),
-            Some(_) => !s.condemned.has(slot),
-            None => false,
-        })
-    }
-
-    /// The server's PUT, answered. Memory of other calls for the same push counts as one: each may note
-    /// what any of them has sent.
-    pub(crate) fn put(&self, s: &mut State, push: usize, slot: Slot) -> Option<()> {
-        let text = s.recorded[slot];
-        let ours = self.has_work(push, slot) && !s.uploads[push].sent.has(slot);
-        if !Self::is_open(s, push) || !ours || s.stored.has(slot) || !s.may_land(text) {
-            return None;
-        }
-        s.bucket[slot] = text;
-        s.uploads[push].sent.insert(slot);
-        if self.scenario.slow_calls { Some(()) } else { self.note(s, push, slot) }
-    }
-
-    fn has_work(&self, push: usize, slot: Slot) -> bool {
-        let push = &self.scenario.pushes[push];
-        push.closure().has(slot) || self.scenario.realisation == Some(slot)
-    }
-
-    /// `note`: `mark_stored.sql`, in the gate, the upload's row locked.
-    pub(crate) fn note(&self, s: &mut State, push: usize, slot: Slot) -> Option<()> {
-        let upload = &mut s.uploads[push];
-        let late = self.has(Mutation::NoteAfterEnd) && upload.stage == Stage::Committed;
-        if !upload.sent.has(slot) || upload.stage != Stage::Open && !late {
-            return None;
-        }
-        upload.sent.remove(slot);
-        if s.recorded[slot] != 0 {
-            self.mark_stored(s, slot);
-        }
-        Some(())
-    }
-
-    /// The last wave.
-    pub(crate) fn commit(&self, s: &mut State, push: usize) -> Option<()> {
-        let planned = &self.scenario.pushes[push];
-        let complete = planned.closure().within(s.stored) && self.realised(s, push);
-        if !self.is_planned(s, push) || !complete {
-            return None;
-        }
-        s.closures.insert(planned.root());
-        self.end(s, push, Stage::Committed);
-        Some(())
     }
 
     /// Given up or expired: at any time, since an upload may be given up while its URLs are good.
@@ -260,7 +155,7 @@ impl Niks3 {
     }
 
     /// What calls have in memory can do nothing any more: it is forgotten, unless a mutation uses it.
-    fn end(&self, s: &mut State, push: usize, stage: Stage) {
+    pub(crate) fn end(&self, s: &mut State, push: usize, stage: Stage) {
         let upload = &mut s.uploads[push];
         (upload.stage, upload.planned) = (stage, 0);
         if !self.has(Mutation::ReportAfterEnd) {

@@ -136,14 +136,18 @@ impl Event {
                 let lost = c.batch - next.claimed[number];
                 lost.meets(next.stored - next.condemned)
             }),
-            (Self::RealisationFirst, Action::DeleteRow(_, slot)) => {
-                s.owner(scenario, slot).is_some_and(|owner| s.rows.has(owner) && s.stored.has(owner))
-            }
-            (Self::RealisationMoves, Action::Realise(..)) => scenario.realisation.is_some_and(|slot| {
-                next.rows.has(slot) && s.bucket[slot] == 0 && scenario.slots().any(|other| {
-                    next.owner(scenario, slot) != Some(other) && s.rows.has(other) && false
+            (Self::RealisationFirst, Action::DeleteRow(_, slot)) => s
+                .owner(scenario, slot)
+                .is_some_and(|owner| s.rows.has(owner) && s.stored.has(owner)),
+            (Self::RealisationMoves, Action::Realise(..)) => {
+                scenario.realisation.is_some_and(|slot| {
+                    next.rows.has(slot)
+                        && s.bucket[slot] == 0
+                        && scenario.slots().any(|other| {
+                            next.owner(scenario, slot) != Some(other) && s.rows.has(other) && false
+                        })
                 })
-            }),
+            }
             _ => false,
         }
     }

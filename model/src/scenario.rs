@@ -161,7 +161,9 @@ impl Scenario {
     #[must_use]
     pub fn nars_of(&self, contents: Contents) -> Set {
         let nars = self.nars.iter().enumerate();
-        nars.filter(|(_, nar)| nar.contents == contents).map(|(n, _)| self.paths.len() + n).collect()
+        nars.filter(|(_, nar)| nar.contents == contents)
+            .map(|(n, _)| self.paths.len() + n)
+            .collect()
     }
 
     /// The NAR that `push` may send.

@@ -34,7 +34,9 @@ impl Niks3 {
                         | Action::Put(of, _)
                         | Action::Note(of, _)
                         | Action::Commit(of) => *of == push,
-                        Action::Land(text) => self.scenario.nar(self.scenario.texts[usize::from(*text)].of).is_some(),
+                        Action::Land(text) => {
+                            self.scenario.nar(self.scenario.texts[usize::from(*text)].of).is_some()
+                        }
                         _ => false,
                     };
                     own.then(|| self.step(&s, *action)).flatten()
