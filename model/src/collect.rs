@@ -105,13 +105,15 @@ impl Niks3 {
         Some(())
     }
 
-    /// A delete whose answer is lost: it takes effect later, or never.
+    /// A delete whose answer is lost, or was not S3's: it takes effect later, or never.
     pub(crate) fn lose_delete(&self, s: &mut State, collector: usize, slot: Slot) -> Option<()> {
         if !self.scenario.lost_deletes || !self.may_delete(s, collector, slot) {
             return None;
         }
         s.deletes.insert(slot);
-        s.collectors[collector].unanswered.insert(slot);
+        if !self.has(Mutation::BelieveProxies) {
+            s.collectors[collector].unanswered.insert(slot);
+        }
         Some(())
     }
 

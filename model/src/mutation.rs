@@ -34,6 +34,8 @@ pub enum Mutation {
     UnfencedDelete,
     /// The row of a key goes when one delete of it succeeded, while another still travels.
     ForgetUnanswered,
+    /// An error that a proxy answered to a delete is taken for S3's: as if nothing travelled any more.
+    BelieveProxies,
     /// Rows are deleted by key: whose claim it is now is not asked.
     RowsWithoutToken,
     /// Rows are deleted with the token, their references and compositions by id alone.

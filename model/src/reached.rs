@@ -39,6 +39,8 @@ pub enum Event {
     PausedTooLong,
     /// A realisation is deleted before its narinfo.
     RealisationFirst,
+    /// A push commits although the key of its realisation is another path's.
+    RealisationKept,
     /// A realisation's key goes from one path to another.
     RealisationMoves,
 }
@@ -88,6 +90,7 @@ impl Event {
             Self::TwoClosures => "two closures are there",
             Self::PausedTooLong => "a paused collector thinks of what is there again",
             Self::RealisationFirst => "a realisation goes before its narinfo",
+            Self::RealisationKept => "a push leaves a realisation's key to another path",
             Self::RealisationMoves => "a realisation's key goes to another path",
         }
     }
@@ -110,11 +113,12 @@ impl Event {
             (Self::Retried, Action::Delete(collector, slot)) => {
                 s.collectors[collector].unanswered.has(slot) && s.deletes.has(slot)
             }
-            (Self::LatePut | Self::LatePutOnGarbage, Action::Land(text)) => {
-                let slot = scenario.texts[usize::from(text)].of;
-                let push = scenario.nar(slot).map_or(0, |nar| nar.push);
-                s.uploads[push].stage == Stage::Failed
-                    && (self == Self::LatePut || s.condemned.has(slot))
+            (Self::LatePut, Action::Land(text)) => {
+                let nar = scenario.nar(scenario.texts[usize::from(text)].of);
+                nar.is_some_and(|nar| !matches!(s.uploads[nar.push].stage, Stage::Open))
+            }
+            (Self::LatePutOnGarbage, Action::Land(text)) => {
+                s.condemned.has(scenario.texts[usize::from(text)].of)
             }
             (Self::KeptOther, Action::Commit(push)) => {
                 scenario.pushes[push].paths.iter().any(|planned| {
@@ -139,14 +143,14 @@ impl Event {
             (Self::RealisationFirst, Action::DeleteRow(_, slot)) => s
                 .owner(scenario, slot)
                 .is_some_and(|owner| s.rows.has(owner) && s.stored.has(owner)),
-            (Self::RealisationMoves, Action::Realise(..)) => {
-                scenario.realisation.is_some_and(|slot| {
-                    next.rows.has(slot)
-                        && s.bucket[slot] == 0
-                        && scenario.slots().any(|other| {
-                            next.owner(scenario, slot) != Some(other) && s.rows.has(other) && false
-                        })
-                })
+            // It is that of an earlier push to begin with.
+            (Self::RealisationMoves, Action::Realise(push, path)) => {
+                !scenario.pushes[push].earlier
+                    && scenario.pushes.iter().all(|push| !push.earlier || push.root() != path)
+            }
+            (Self::RealisationKept, Action::Commit(push)) => {
+                let owner = scenario.realisation.and_then(|slot| s.owner(scenario, slot));
+                owner.is_some_and(|owner| owner != scenario.pushes[push].root())
             }
             _ => false,
         }
