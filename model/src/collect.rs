@@ -51,16 +51,17 @@ impl Niks3 {
     pub(crate) fn claim(&self, s: &mut State, collector: usize, slot: Slot) -> Option<()> {
         let skip = self.has(Mutation::SkipRecheck);
         let wanted = if skip { s.chosen } else { s.condemned };
-        if !wanted.has(slot) || s.all_claimed().has(slot) {
+        if !wanted.has(slot) || s.all_claimed().has(slot) || !self.is_loose(s, slot) {
             return None;
         }
-        if !skip && !s.is_garbage(&self.scenario, slot) {
-            s.condemned.remove(slot);
-            return Some(());
+        // The question again. Its part about referrers is answered: there are none at all.
+        if !skip && self.is_needed(s, slot) {
+            return self.revive(s, slot);
         }
+        let quiet = self.has(Mutation::ClaimWhileWritable) || !s.writable.has(slot);
         // One that still thinks of an older claim would confuse the two: in the database, tokens differ.
         let confused = s.collectors[collector].batch.has(slot);
-        if !self.is_loose(s, slot) || collector != Self::awake(s) || confused {
+        if !quiet || collector != Self::awake(s) || confused {
             return None;
         }
         s.chosen.remove(slot);
@@ -70,20 +71,25 @@ impl Niks3 {
         Some(())
     }
 
+    fn is_needed(&self, s: &State, slot: Slot) -> bool {
+        let owner = s.owner(&self.scenario, slot);
+        let alive = owner.is_some_and(|owner| !s.condemned.has(owner));
+        alive || s.closures.has(slot) || s.held().has(slot)
+    }
+
     /// The collector that claims: the second one while the first has lost a claim and does not know it yet.
     /// Two that are both awake would be no different from one, since a claim knows nothing of others.
     fn awake(s: &State) -> usize {
         usize::from(!s.collectors[0].batch.within(s.claimed[0]))
     }
 
-    /// Nobody can write it, and nothing in the database needs it to be there.
+    /// No row refers to it, and no realisation is its: what needed it has been deleted before.
     fn is_loose(&self, s: &State, slot: Slot) -> bool {
-        let quiet = self.has(Mutation::ClaimWhileWritable) || !s.writable.has(slot);
         let unreferred =
             self.has(Mutation::ClaimReferred) || s.referrers(&self.scenario, slot).is_empty();
         let unrealised = self.has(Mutation::ClaimBeforeRealisation)
             || s.realisations(&self.scenario, slot).is_empty();
-        quiet && unreferred && unrealised
+        unreferred && unrealised
     }
 
     /// Whether S3 still carries out what this collector sends now: its requests were signed when it

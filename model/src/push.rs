@@ -56,7 +56,7 @@ impl Niks3 {
     }
 
     /// `revive`: recursively, along condemned references; nothing if one of them is claimed.
-    fn revive(&self, s: &mut State, slot: Slot) -> Option<()> {
+    pub(crate) fn revive(&self, s: &mut State, slot: Slot) -> Option<()> {
         if self.has(Mutation::ForgetToRevive) || !s.condemned.has(slot) {
             return Some(());
         }

@@ -77,11 +77,7 @@ fn condemning_outside_of_the_gate_condemns_what_was_planned_since() {
 
 #[test]
 fn the_claim_makes_good_for_a_condemning_outside_of_the_gate() {
-    keeps(
-        scenarios::again(),
-        &[Mutation::CondemnOutsideGate],
-        &[COMPLETE, REALISABLE, STORED, REMEMBERED],
-    );
+    keeps(scenarios::joining(), &[Mutation::CondemnOutsideGate], &[COMPLETE, REALISABLE, STORED]);
 }
 
 #[test]
@@ -93,8 +89,13 @@ fn what_is_planned_and_not_revived_stays_condemned() {
 #[test]
 fn references_that_are_not_revived_stay_condemned() {
     breaks(scenarios::again(), &[Mutation::ForgetReferences], SPARED);
-    let both = [Mutation::ForgetReferences, Mutation::ClaimReferred, Mutation::SkipRecheck];
-    breaks(scenarios::piecemeal(), &both, COMPLETE);
+}
+
+#[test]
+fn a_claim_spares_what_was_not_revived() {
+    for rule in [Mutation::ForgetToRevive, Mutation::ForgetReferences] {
+        keeps(scenarios::joining(), &[rule], &[COMPLETE, REALISABLE, STORED]);
+    }
 }
 
 #[test]
@@ -114,6 +115,7 @@ fn a_closure_that_expires_silently_is_never_collected() {
 
 #[test]
 fn references_of_what_is_condemned_silently_are_never_collected() {
+    breaks(scenarios::piecemeal(), &[Mutation::CondemnSilently], REMEMBERED);
     breaks(scenarios::piecemeal(), &[Mutation::CondemnSilently], COLLECTED);
 }
 
@@ -169,5 +171,6 @@ fn a_narinfo_published_before_its_references_cannot_be_realised() {
 
 #[test]
 fn a_path_composed_twice_is_not_what_is_stored() {
-    breaks(scenarios::other_contents(), &[Mutation::ComposeTwice], COLLECTED);
+    breaks(scenarios::other_contents(), &[Mutation::ComposeTwice], REMEMBERED);
+    breaks(scenarios::other_contents(), &[Mutation::ComposeTwice], REALISABLE);
 }
