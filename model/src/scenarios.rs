@@ -134,3 +134,26 @@ pub fn piecemeal() -> Scenario {
     scenario.lost_deletes = true;
     scenario
 }
+
+/// Everything at once: too large to be looked at exhaustively, for random walks. A → C is there. It is pushed
+/// again with other contents of C and a realisation, B → C is pushed too, path by path, one of two collectors
+/// is paused, answers are lost, and calls are slow.
+#[must_use]
+pub fn everything() -> Scenario {
+    const B: Slot = 1;
+    const C: Slot = 2;
+    let c = |contents| path(C, Some(contents), &[]);
+    let realised = |path| Planned { realised: true, ..path };
+    let pushes = vec![
+        earlier(vec![c(1), realised(path(A, None, &[C]))]),
+        push(vec![c(2), path(A, None, &[C])]),
+        push(vec![c(1), realised(path(B, None, &[C]))]),
+        push(vec![c(1), realised(path(A, None, &[C]))]),
+    ];
+    let mut scenario = Scenario::new("everything at once", &["A", "B", "C"], pushes);
+    scenario.collectors = 2;
+    scenario.lost_deletes = true;
+    scenario.piecemeal = true;
+    scenario.slow_calls = true;
+    scenario
+}
