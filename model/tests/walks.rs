@@ -68,7 +68,6 @@ fn walks_find_mutations() {
         Mutation::RowsWithoutToken,
         Mutation::NoteAfterEnd,
         Mutation::TakeRealisation,
-        Mutation::PublishEarly,
     ] {
         let found = walk(&Niks3::without(scenarios::everything(), &[rule]), 2_000);
         println!("{rule:?}: {:?}", found.as_ref().map(|(broken, way)| (broken, way.len())));
