@@ -45,8 +45,7 @@ pub enum Deletion {
     Gone,
     /// S3 did not delete it.
     Failed(S3Error),
-    /// A request that named it was not answered: it may be gone, or go later. Also where another try
-    /// has succeeded.
+    /// A request that named it was not answered, or not by S3 itself: it may be gone, or go later.
     Unanswered(S3Error),
 }
 
@@ -78,8 +77,9 @@ impl Bucket {
                 });
                 each.collect()
             }
-            // Nobody knows what became of it. Another request would change nothing about that.
-            Err(error @ S3Error::Unreachable { .. }) => {
+            // Nobody knows what became of it, a proxy's word included. Another request would change
+            // nothing about that.
+            Err(error) if !error.is_over() => {
                 let mut all = vec![Deletion::Unanswered(error)];
                 all.extend(
                     keys.iter().skip(1).map(|key| {
@@ -164,12 +164,12 @@ impl Bucket {
             let sent = self.within_fence(Method::DELETE, &name, url.clone(), &[], none, fence);
             let error = match sent.await {
                 Ok(_) => return Deletion::Gone,
-                Err(S3Error::Refused { status: StatusCode::NOT_FOUND, code, .. })
-                    if code.as_deref().is_none_or(is_missing) =>
-                {
+                Err(S3Error::Refused {
+                    status: StatusCode::NOT_FOUND, code: Some(code), ..
+                }) if is_missing(&code) => {
                     return Deletion::Gone;
                 }
-                Err(error @ S3Error::Unreachable { .. }) => return Deletion::Unanswered(error),
+                Err(error) if !error.is_over() => return Deletion::Unanswered(error),
                 Err(error) => error,
             };
             if error.verdict() != Verdict::Again || tries == TRIES {
@@ -205,7 +205,10 @@ impl Bucket {
             match sent {
                 // A turn that came too late says the same, and has no request under way.
                 Err(error @ S3Error::Refused { .. })
-                    if error.verdict() == Verdict::SlowDown && Instant::now() < fence.until => {}
+                    if error.verdict() == Verdict::SlowDown
+                        // A proxy that wants fewer requests may have passed this one on.
+                        && error.is_over()
+                        && Instant::now() < fence.until => {}
                 other => return other,
             }
         }

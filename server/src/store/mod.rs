@@ -49,8 +49,8 @@ pub use multiparts::{
     multiparts_of, other_multiparts, own_multiparts, unused_multiparts,
 };
 pub use narinfos::{
-    Composable, Composed, NextPath, Unpublished, compose, lock_composable, mark_done, next_paths,
-    progress, take_unpublished,
+    Composable, Composed, NextPath, Token, Unpublished, compose, lock_composable, mark_done,
+    next_paths, progress, take_unpublished,
 };
 pub use objects::{
     ListingRow, NarRow, OwnObject, Sent, adopt_nars, count_own_nars, hold_and_write,

@@ -72,6 +72,17 @@ pub struct Unpublished {
     /// The database's time, in seconds since 1970, from which on it may be written: what its URL is
     /// to be signed with.
     pub fenced_at: f64,
+    /// What tells this taking of it from another.
+    pub token: Token,
+}
+
+/// A narinfo that was taken to be sent: whoever takes it again has another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Token {
+    /// Its row.
+    pub(super) id: i64,
+    /// Until when it may be written, in microseconds since 1970.
+    pub(super) until: i64,
 }
 
 /// Up to `limit` paths of the upload that are not done, those first that others need.
@@ -183,6 +194,7 @@ pub async fn take_unpublished(
             key: read_text("a narinfo's key", row.get("key"))?,
             narinfo: row.get("narinfo"),
             fenced_at: row.get("at"),
+            token: Token { id: row.get("id"), until: row.get("until") },
         })
     };
     rows.iter().map(read).collect()

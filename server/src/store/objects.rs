@@ -8,7 +8,7 @@ use niks3_core::{
     store_path::StorePathHash,
 };
 
-use super::{StoreError, Tx, read_text};
+use super::{StoreError, Token, Tx, read_text};
 
 const ADOPT_NARS: &str = include_str!("sql/adopt_nars.sql");
 const OWN_NARS: &str = include_str!("sql/own_nars.sql");
@@ -255,16 +255,18 @@ fn read_own(row: &tokio_postgres::Row) -> Result<OwnObject, StoreError> {
 }
 
 /// Notes that these narinfos, which the server has sent, are in the bucket, and answers those of
-/// which that is true: one whose composition has been found to be void meanwhile is none. Inside the
-/// gate.
+/// which that is true: one whose composition has been found to be void since it was taken is none. Inside
+/// the gate, by whoever holds them.
 ///
 /// # Errors
 /// When the query fails.
-pub async fn mark_stored(tx: &Tx<'_>, objects: &[i64]) -> Result<Vec<i64>, StoreError> {
-    if objects.is_empty() {
+pub async fn mark_stored(tx: &Tx<'_>, sent: &[Token]) -> Result<Vec<i64>, StoreError> {
+    if sent.is_empty() {
         return Ok(Vec::new());
     }
-    let rows = tx.rows("mark as stored", MARK_STORED, &[&objects]).await?;
+    let ids: Vec<i64> = sent.iter().map(|token| token.id).collect();
+    let until: Vec<i64> = sent.iter().map(|token| token.until).collect();
+    let rows = tx.rows("mark as stored", MARK_STORED, &[&ids, &until]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use super::{Caller, UploadError, Uploads, abandon::release_all, retry};
 use crate::{
     s3::S3Error,
-    store::{self, Composed, NextPath, Tx, Unpublished, Upload, UploadGone, UploadState},
+    store::{self, Composed, NextPath, Token, Tx, Unpublished, Upload, UploadGone, UploadState},
 };
 
 /// How long one call works before it answers how far it is. Well below what proxies wait for.
@@ -59,7 +59,7 @@ pub async fn commit(
     id: &UploadId,
 ) -> Result<CommitAnswer, UploadError> {
     let until = Instant::now() + STEP_TIME;
-    let mut published: Vec<i64> = Vec::new();
+    let mut published: Vec<Token> = Vec::new();
     loop {
         let (upload, wave) = retry(|| next_wave(cx, caller, id, &published)).await?;
         published.clear();
@@ -92,7 +92,7 @@ async fn next_wave(
     cx: &Uploads,
     caller: &Caller,
     id: &UploadId,
-    published: &[i64],
+    published: &[Token],
 ) -> Result<(Upload, Wave), UploadError> {
     let mut connection = cx.store.connection().await?;
     let tx = connection.begin().await?;
@@ -132,7 +132,7 @@ async fn lock(
     }
 }
 
-async fn note(tx: &Tx<'_>, upload: &Upload, published: &[i64]) -> Result<(), UploadError> {
+async fn note(tx: &Tx<'_>, upload: &Upload, published: &[Token]) -> Result<(), UploadError> {
     // What another commit has noted before us is met as published by the next wave.
     let stored = store::mark_stored(tx, published).await?;
     Ok(store::mark_done(tx, upload.number, &stored).await?)
@@ -187,7 +187,7 @@ async fn publish(
     cx: &Uploads,
     narinfos: Vec<Unpublished>,
     until: Instant,
-) -> Result<Vec<i64>, S3Error> {
+) -> Result<Vec<Token>, S3Error> {
     // What has not begun by then is left to a later wave.
     let until = until.min(Instant::now() + cx.bucket.times.latest_put());
     let results: Vec<_> = stream::iter(narinfos)
@@ -197,7 +197,7 @@ async fn publish(
             }
             let body = cx.bucket.encode(&narinfo.narinfo);
             let put = cx.bucket.put(&narinfo.key, body, narinfo.fenced_at).await;
-            Some(put.map(|()| narinfo.id))
+            Some(put.map(|()| narinfo.token))
         })
         .buffer_unordered(PUTS_AT_ONCE)
         .collect()
@@ -206,7 +206,7 @@ async fn publish(
     let mut failed = None;
     for result in results.into_iter().flatten() {
         match result {
-            Ok(id) => published.push(id),
+            Ok(token) => published.push(token),
             Err(error) => failed = Some(error),
         }
     }
@@ -227,7 +227,7 @@ async fn note_published(
     cx: &Uploads,
     caller: &Caller,
     id: &UploadId,
-    published: &[i64],
+    published: &[Token],
 ) -> Result<(), UploadError> {
     if published.is_empty() {
         return Ok(());
@@ -235,6 +235,11 @@ async fn note_published(
     let mut connection = cx.store.connection().await?;
     let tx = connection.begin().await?;
     let upload = lock(cx, &tx, caller, id).await?;
+    if upload.state == UploadState::Committed {
+        // By another call, which has noted all of it. The upload holds nothing any more, so what we sent
+        // may have been deleted since.
+        return Ok(());
+    }
     tx.enter_gate().await?;
     note(&tx, &upload, published).await?;
     Ok(tx.commit().await?)

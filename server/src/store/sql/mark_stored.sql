@@ -1,8 +1,12 @@
--- $1 narinfos that we have sent. Locked in one order: two that mark the same ones do not dead-lock.
--- Only what is composed: one that was found to be void while it was sent has another text to come.
+-- $1 narinfos that we have sent, $2 until when they were writable then. Locked in one order: two that mark the
+-- same ones do not dead-lock.
+-- Only what still is as we took it: one that was found to be void while it was sent has another text to come,
+-- and whoever took it after us says whether that was sent.
 WITH s AS MATERIALIZED (
-  SELECT o.id FROM objects o
-  WHERE o.id = ANY ($1) AND o.stored_at IS NULL AND o.claimed_at IS NULL
+  SELECT o.id FROM unnest($1::bigint[], $2::bigint[]) AS i(id, until)
+  JOIN objects o ON o.id = i.id
+  WHERE o.stored_at IS NULL AND o.claimed_at IS NULL
+    AND (extract(epoch FROM o.writable_until) * 1000000)::bigint = i.until
     AND (SELECT true FROM narinfos n WHERE n.object_id = o.id LIMIT 1)
   ORDER BY o.id FOR NO KEY UPDATE OF o
 )

@@ -11,9 +11,10 @@ WITH u AS MATERIALIZED (
   UPDATE objects o
   SET writable_until = greatest(o.writable_until, t.at + make_interval(secs => $2))
   FROM t WHERE o.id = ANY (ARRAY(SELECT id FROM u))
-  RETURNING o.id, o.key, extract(epoch FROM t.at)::float8 AS at
+  RETURNING o.id, o.key, extract(epoch FROM t.at)::float8 AS at,
+            (extract(epoch FROM o.writable_until) * 1000000)::bigint AS until
 )
-SELECT f.id, f.key, f.at, n.narinfo
+SELECT f.id, f.key, f.at, f.until, n.narinfo
 FROM fenced f
 CROSS JOIN LATERAL (SELECT n.narinfo FROM narinfos n WHERE n.object_id = f.id LIMIT 1) n
 ORDER BY f.id
