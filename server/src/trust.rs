@@ -83,8 +83,11 @@ async fn compare(cx: &Uploads, identity: Identity) -> Result<Identity, Distrust>
     let found = generations(&cx.bucket).await?;
     let Some((cluster, generation)) = &identity.recorded else {
         explain(&found, &Generation::default())?;
+        if identity.empty {
+            known_narinfos(&cx.bucket).await?;
+        }
         let connection = cx.store.connection().await?;
-        store::record_identity(&connection, 0, None).await?;
+        store::first_identity(&connection).await?;
         return Ok(store::identity(&connection).await?);
     };
     if *cluster != identity.cluster {
@@ -114,6 +117,17 @@ fn explain(found: &[(u64, RandomPart)], known: &Generation) -> Result<(), Distru
     }
 }
 
+/// A new database that knows nothing may stand before an old bucket in which nothing was collected yet.
+async fn known_narinfos(bucket: &Bucket) -> Result<(), Distrust> {
+    // Keys of narinfos begin with any character of their hashes: the first page has some, if there are many.
+    for listed in bucket.list("", "").await? {
+        if let Ok(key @ ObjectKey::NarInfo(_)) = listed.key.parse() {
+            return Err(Distrust::DatabaseOlder(key));
+        }
+    }
+    Ok(())
+}
+
 async fn generations(bucket: &Bucket) -> Result<Vec<(u64, RandomPart)>, S3Error> {
     let (mut found, mut after) = (Vec::new(), String::new());
     loop {
@@ -136,12 +150,16 @@ async fn generations(bucket: &Bucket) -> Result<Vec<(u64, RandomPart)>, S3Error>
 /// When the database or the bucket fails.
 pub async fn next_generation(cx: &Uploads) -> Result<(), Distrust> {
     let connection = cx.store.connection().await?;
-    let Some((_, known)) = store::identity(&connection).await?.recorded else {
+    let Some((cluster, known)) = store::identity(&connection).await?.recorded else {
         return Err(StoreError::NoRow("look up the identity").into());
     };
     let name = known.next.unwrap_or_else(random_part);
     store::set_next_generation(&connection, name).await?;
-    replace(cx, known.number + 1, name).await
+    put(cx, known.number + 1, name).await?;
+    if !store::confirm_generation(&connection, cluster, known.number + 1, name).await? {
+        return Err(Distrust::Moved);
+    }
+    remove_others(cx, known.number + 1, name).await
 }
 
 /// Trusts database and bucket as they are now: they have just been repaired. The caller has the
@@ -154,25 +172,33 @@ pub async fn renew(cx: &Uploads) -> Result<(), Distrust> {
     let found = generations(&cx.bucket).await?;
     let known = store::identity(&connection).await?.recorded.map_or(0, |(_, known)| known.number);
     let number = found.iter().map(|(number, _)| *number).max().unwrap_or(0).max(known) + 1;
-    replace(cx, number, random_part()).await
+    let name = random_part();
+    put(cx, number, name).await?;
+    store::record_identity(&connection, number, Some(name)).await?;
+    remove_others(cx, number, name).await
 }
 
-async fn replace(cx: &Uploads, number: u64, name: RandomPart) -> Result<(), Distrust> {
-    // Nobody waits for when this one can no longer be written, so our own clock will do.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+async fn put(cx: &Uploads, number: u64, name: RandomPart) -> Result<(), S3Error> {
     let key = ObjectKey::Generation(number, name);
-    cx.bucket.put(&key, format!("{key}\n").into_bytes(), now).await?;
-    store::record_identity(&cx.store.connection().await?, number, Some(name)).await?;
-    for older in generations(&cx.bucket).await? {
-        let key = ObjectKey::Generation(older.0, older.1);
-        if older != (number, name) {
-            // It can be explained, whether it goes or not.
-            if let Err(error) = cx.bucket.delete_once(&key, now).await {
-                warn!(cause = %error, "cannot delete {key}");
-            }
+    cx.bucket.put(&key, format!("{key}\n").into_bytes(), now()).await
+}
+
+/// Deletes what came before. It can be explained, whether it goes or not.
+async fn remove_others(cx: &Uploads, number: u64, name: RandomPart) -> Result<(), Distrust> {
+    for other in generations(&cx.bucket).await? {
+        let key = ObjectKey::Generation(other.0, other.1);
+        if other != (number, name)
+            && let Err(error) = cx.bucket.delete_once(&key, now()).await
+        {
+            warn!(cause = %error, "cannot delete {key}");
         }
     }
     Ok(())
+}
+
+/// Nobody waits for when these can no longer be written, so our own clock will do.
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 #[cfg(test)]

@@ -107,9 +107,21 @@ impl Bucket {
         const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
         let name = key.to_string();
         let url = self.bucket.get_object(Some(&self.credentials), &name).sign(self.times.own_url());
-        let limits = (Instant::now() + PATIENCE, REQUEST_TIMEOUT, MAX_TEXT_BYTES);
-        let sent = self.send_until(limits, Method::GET, &name, url, &[], Bytes::new()).await;
-        let Some(answer) = found(sent)? else { return Ok(None) };
+        let mut tries = 1;
+        let answer = loop {
+            let limits = (Instant::now() + PATIENCE, REQUEST_TIMEOUT, MAX_TEXT_BYTES);
+            let none = Bytes::new();
+            let sent = self.send_until(limits, Method::GET, &name, url.clone(), &[], none).await;
+            match found(sent) {
+                Ok(Some(answer)) => break answer,
+                Ok(None) => return Ok(None),
+                Err(error) if error.verdict() == Verdict::Final || tries == TRIES => {
+                    return Err(error);
+                }
+                Err(_) => tries += 1,
+            }
+            sleep(Duration::from_millis(300)).await;
+        };
         let body = answer.body;
         let text = match body.starts_with(&ZSTD) {
             true => zstd::bulk::decompress(&body, MAX_TEXT_BYTES).ok(),

@@ -6,6 +6,8 @@ use tokio_postgres::Row;
 use super::{Connection, StoreError, read_text};
 
 const IDENTITY: &str = include_str!("sql/identity.sql");
+const FIRST: &str = include_str!("sql/first_identity.sql");
+const CONFIRM: &str = include_str!("sql/confirm_generation.sql");
 const RECORD: &str = include_str!("sql/record_identity.sql");
 
 /// A PostgreSQL: another one, or this one restored from a backup, has another.
@@ -13,7 +15,7 @@ const RECORD: &str = include_str!("sql/record_identity.sql");
 pub struct Cluster {
     /// `pg_control_system().system_identifier`
     pub system: i64,
-    /// `pg_control_checkpoint().timeline_id`
+    /// Of the write-ahead log: a standby that took over has another.
     pub timeline: i32,
     /// The database's oid.
     pub database: u32,
@@ -37,6 +39,8 @@ pub struct Identity {
     pub cluster: Cluster,
     /// What was written down. `None`: nothing yet.
     pub recorded: Option<(Cluster, Generation)>,
+    /// The database knows no object.
+    pub empty: bool,
 }
 
 /// Looks both up.
@@ -66,7 +70,7 @@ pub async fn identity(connection: &Connection) -> Result<Identity, StoreError> {
             },
         )),
     };
-    Ok(Identity { cluster, recorded })
+    Ok(Identity { cluster, recorded, empty: row.get("empty") })
 }
 
 fn name(row: &Row, column: &str) -> Result<Option<RandomPart>, StoreError> {
@@ -98,4 +102,30 @@ pub async fn set_next_generation(
 ) -> Result<(), StoreError> {
     let sql = "UPDATE identity SET next_name = $1";
     connection.execute("name the next generation", sql, &[&name.to_string()]).await.map(drop)
+}
+
+/// Writes down which PostgreSQL this is, if nobody has.
+///
+/// # Errors
+/// When the query fails.
+pub async fn first_identity(connection: &Connection) -> Result<(), StoreError> {
+    connection.execute("record the identity", FIRST, &[]).await.map(drop)
+}
+
+/// Writes down that a generation is in the bucket that was [named](set_next_generation) before. `false`:
+/// something else was written down since.
+///
+/// # Errors
+/// When the query fails.
+pub async fn confirm_generation(
+    connection: &Connection,
+    cluster: Cluster,
+    number: u64,
+    name: RandomPart,
+) -> Result<bool, StoreError> {
+    let (number, name) = (number as i64, name.to_string());
+    let Cluster { system, timeline, database } = cluster;
+    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
+        [&number, &name, &system, &timeline, &database];
+    Ok(connection.execute("confirm a generation", CONFIRM, &params).await? > 0)
 }

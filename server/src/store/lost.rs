@@ -90,7 +90,7 @@ pub async fn recorded_nars(
     rows.iter().map(read).collect()
 }
 
-fn read(row: &Row) -> Result<Recorded, StoreError> {
+pub(super) fn read(row: &Row) -> Result<Recorded, StoreError> {
     Ok(Recorded {
         id: row.get("id"),
         key: read_text("a key", row.get("key"))?,

@@ -41,7 +41,10 @@ pub use garbage::{
     Condemned, TOP, condemn, ended_uploads, expire_closures, fail_silent_uploads, forget_uploads,
 };
 pub use holds::{RELEASE_CHUNK, forget_paths, release};
-pub use identity::{Cluster, Generation, Identity, identity, record_identity, set_next_generation};
+pub use identity::{
+    Cluster, Generation, Identity, confirm_generation, first_identity, identity, record_identity,
+    set_next_generation,
+};
 pub use lost::{Recorded, recorded, recorded_nars, void_lost};
 pub use migrate::{MigrateError, migrate};
 pub use multiparts::{
@@ -70,9 +73,9 @@ pub use pushed::{
     list_closures,
 };
 pub use repair::{
-    Adoptable, Unrealisable, adopt_garbage, adopt_narinfo, adopt_object, adopt_pin, adoptable,
-    drop_dangling, note_candidates, republishable, revive_needed, take_strays, unrealisable,
-    unstore, void_narinfos,
+    Adoptable, adopt_garbage, adopt_narinfo, adopt_object, adopt_pin, adoptable, claim_unpublished,
+    drop_dangling, narinfo_texts, note_candidates, recorded_by_id, referrers, release_claim,
+    republishable, revive_needed, void_narinfos,
 };
 pub use retry::retry;
 pub use uploads::{

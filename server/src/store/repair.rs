@@ -4,23 +4,25 @@ use std::time::Duration;
 
 use niks3_core::{
     hash::{FileHash, NarHash},
-    object_key::{ObjectKey, ObjectKind},
+    object_key::ObjectKey,
     pin_name::PinName,
     store_path::{StorePath, StorePathHash},
 };
 use tokio_postgres::types::ToSql;
 
-use super::{StoreError, Tx, read_text};
+use super::{Claim, Connection, Recorded, StoreError, Tx, read_text};
 
 const DROP_DANGLING: &str = include_str!("sql/drop_dangling.sql");
 const DROP_STRAY_HOLDS: &str = include_str!("sql/drop_stray_holds.sql");
 const REVIVABLE: &str = include_str!("sql/revivable.sql");
-const UNSTORE: &str = include_str!("sql/unstore.sql");
 const REPUBLISHABLE: &str = include_str!("sql/republishable.sql");
-const UNREALISABLE: &str = include_str!("sql/unrealisable.sql");
+const RECORDED_BY_ID: &str = include_str!("sql/recorded_by_id.sql");
+const NARINFO_TEXTS: &str = include_str!("sql/narinfo_texts.sql");
+const REFERRERS: &str = include_str!("sql/referrers.sql");
+const CLAIM_UNPUBLISHED: &str = include_str!("sql/claim_unpublished.sql");
+const RELEASE_CLAIM: &str = include_str!("sql/release_claim.sql");
 const VOID: &str = include_str!("sql/void_narinfos.sql");
 const UNDO: &str = include_str!("sql/undo_paths.sql");
-const TAKE_STRAYS: &str = include_str!("sql/take_strays.sql");
 const ADOPTABLE: &str = include_str!("sql/adoptable.sql");
 const ADOPT_OBJECT: &str = include_str!("sql/adopt_object.sql");
 const ADOPT_NARINFO: &str = include_str!("sql/adopt_narinfo.sql");
@@ -57,71 +59,86 @@ pub async fn revive_needed(tx: &Tx<'_>, ids: &[i64]) -> Result<(), StoreError> {
     super::revive(tx, &ids).await
 }
 
-/// Notes that objects are not in the bucket, unless they were sent after `before`: seconds since 1970.
-/// In the gate, alone. Answers those of which that is true.
-///
-/// # Errors
-/// When the query fails.
-pub async fn unstore(tx: &Tx<'_>, ids: &[i64], before: f64) -> Result<Vec<i64>, StoreError> {
-    let rows = tx.rows("unstore", UNSTORE, &[&ids, &before]).await?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
-}
-
-/// Those of these narinfos that can be sent again as they were composed.
-///
-/// # Errors
-/// When the query fails.
-pub async fn republishable(tx: &Tx<'_>, ids: &[i64]) -> Result<Vec<i64>, StoreError> {
-    let rows = tx.rows("look what can be sent again", REPUBLISHABLE, &[&ids]).await?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
-}
-
-/// A narinfo that cannot be realised.
-#[derive(Clone, Debug)]
-pub struct Unrealisable {
-    /// Its row.
-    pub id: i64,
-    /// Its key.
-    pub key: ObjectKey,
-    /// What it refers to among those that cannot be realised.
-    pub refs: Vec<i64>,
-}
-
-/// These narinfos and all that refer to them.
+/// These objects, as far as they are said to be in the bucket.
 ///
 /// # Errors
 /// When the query fails or a key cannot be read.
-pub async fn unrealisable(tx: &Tx<'_>, ids: &[i64]) -> Result<Vec<Unrealisable>, StoreError> {
-    let rows = tx.rows("look what cannot be realised", UNREALISABLE, &[&ids]).await?;
-    let read = |row: &tokio_postgres::Row| {
-        let key = read_text("a key", row.get("key"))?;
-        Ok(Unrealisable { id: row.get("id"), key, refs: row.get("refs") })
-    };
-    rows.iter().map(read).collect()
+pub async fn recorded_by_id(
+    connection: &Connection,
+    ids: &[i64],
+) -> Result<Vec<Recorded>, StoreError> {
+    let rows = connection.rows("look up what is stored", RECORDED_BY_ID, &[&ids]).await?;
+    rows.iter().map(super::lost::read).collect()
 }
 
-/// Voids narinfos: nobody writes them for `fence`. In the gate, alone. Answers the database's time,
-/// seconds since 1970, from which on they may be deleted from the bucket.
-///
-/// # Errors
-/// When a query fails.
-pub async fn void_narinfos(tx: &Tx<'_>, ids: &[i64], fence: Duration) -> Result<f64, StoreError> {
-    let params: [&(dyn ToSql + Sync); 2] = [&ids, &fence.as_secs_f64()];
-    let rows = tx.rows("void narinfos", VOID, &params).await?;
-    tx.execute("undo paths", UNDO, &[&ids]).await?;
-    Ok(rows.first().map_or(0.0, |row| row.get("at")))
-}
-
-/// The rows of narinfos in the bucket that nobody knows, holds or may be writing, locked. They have rows:
-/// see [`super::insert_narinfo_rows`]. In the gate, alone.
+/// Up to `limit` narinfos that are not in the bucket and can be sent again as they were composed. Each
+/// may make others so that refer to it.
 ///
 /// # Errors
 /// When the query fails.
-pub async fn take_strays(tx: &Tx<'_>, strays: &[StorePathHash]) -> Result<Vec<i64>, StoreError> {
-    let keys: Vec<String> =
-        strays.iter().map(|hash| ObjectKey::NarInfo(*hash).to_string()).collect();
-    let rows = tx.rows("take strays", TAKE_STRAYS, &[&keys]).await?;
+pub async fn republishable(tx: &Tx<'_>, limit: usize) -> Result<Vec<i64>, StoreError> {
+    let rows = tx.rows("look what can be sent again", REPUBLISHABLE, &[&(limit as i64)]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// The recorded texts of these narinfos.
+///
+/// # Errors
+/// When the query fails.
+pub async fn narinfo_texts(
+    connection: &Connection,
+    ids: &[i64],
+) -> Result<Vec<(i64, String)>, StoreError> {
+    let rows = connection.rows("look up narinfos", NARINFO_TEXTS, &[&ids]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// Voids narinfos: they count as not published, and nobody knows what they say. In the gate.
+///
+/// # Errors
+/// When a query fails.
+pub async fn void_narinfos(tx: &Tx<'_>, ids: &[i64]) -> Result<usize, StoreError> {
+    let voided = tx.rows("void narinfos", VOID, &[&ids]).await?.len();
+    tx.execute("undo paths", UNDO, &[&ids]).await?;
+    Ok(voided)
+}
+
+/// These narinfos and all published ones that refer to them.
+///
+/// # Errors
+/// When the query fails.
+pub async fn referrers(tx: &Tx<'_>, ids: &[i64]) -> Result<Vec<i64>, StoreError> {
+    let rows = tx.rows("look for referrers", REFERRERS, &[&ids]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Claims those of these narinfos that can go from the bucket now, referrers first, though their rows
+/// stay: pushes wait meanwhile. In the gate, alone.
+///
+/// # Errors
+/// When the query fails or a key cannot be read.
+pub async fn claim_unpublished(
+    tx: &Tx<'_>,
+    ids: &[i64],
+    fence: Duration,
+) -> Result<Claim, StoreError> {
+    let params: [&(dyn ToSql + Sync); 2] = [&ids, &fence.as_secs_f64()];
+    let mut claim = Claim { token: 0, at: 0.0, objects: Vec::new(), spared: 0, needed: Vec::new() };
+    for row in tx.rows("claim narinfos", CLAIM_UNPUBLISHED, &params).await? {
+        (claim.token, claim.at) = (row.get("token"), row.get("at"));
+        claim.objects.push((row.get("id"), read_text("a key", row.get("key"))?));
+    }
+    Ok(claim)
+}
+
+/// Ends a claim of narinfos that are not in the bucket any more; what is recorded of them stays, and is
+/// published again when it can be realised. Open pushes that had done them have to do them again.
+///
+/// # Errors
+/// When a query fails.
+pub async fn release_claim(tx: &Tx<'_>, token: i64, ids: &[i64]) -> Result<(), StoreError> {
+    tx.execute("release a claim", RELEASE_CLAIM, &[&token, &ids]).await?;
+    tx.execute("undo paths", UNDO, &[&ids]).await.map(drop)
 }
 
 /// Whether a narinfo in the bucket can be adopted.
@@ -129,8 +146,10 @@ pub async fn take_strays(tx: &Tx<'_>, strays: &[StorePathHash]) -> Result<Vec<i6
 pub struct Adoptable {
     /// Its row, locked.
     pub id: i64,
-    /// Somebody composed it meanwhile, or may be writing it.
-    pub taken: bool,
+    /// Somebody holds it, is deleting it or may be writing it: not now.
+    pub busy: bool,
+    /// Somebody composed it meanwhile.
+    pub composed: bool,
     /// The rows of what it refers to, as far as that is published.
     pub refs: Vec<i64>,
 }
@@ -150,7 +169,8 @@ pub async fn adoptable(
     let rows = tx.rows("look at what may be adopted", ADOPTABLE, &[&key, &keys]).await?;
     Ok(rows.first().map(|row| Adoptable {
         id: row.get("id"),
-        taken: row.get("composed") || row.get::<_, Option<bool>>("writable") == Some(true),
+        busy: row.get("busy"),
+        composed: row.get("composed"),
         refs: row.get("refs"),
     }))
 }
@@ -199,14 +219,12 @@ pub async fn adopt_narinfo(
 /// When the query fails.
 pub async fn adopt_garbage(
     tx: &Tx<'_>,
-    objects: &[(ObjectKey, u64)],
+    objects: &[ObjectKey],
     writable: Duration,
 ) -> Result<(), StoreError> {
-    let keys: Vec<String> = objects.iter().map(|(key, _)| key.to_string()).collect();
-    let kinds: Vec<i16> = objects.iter().map(|(key, _)| key.kind() as i16).collect();
-    let bytes: Vec<i64> = objects.iter().map(|(_, bytes)| *bytes as i64).collect();
-    debug_assert!(objects.iter().all(|(key, _)| key.kind() != ObjectKind::NarInfo));
-    let params: [&(dyn ToSql + Sync); 4] = [&keys, &kinds, &bytes, &writable.as_secs_f64()];
+    let keys: Vec<String> = objects.iter().map(ToString::to_string).collect();
+    let kinds: Vec<i16> = objects.iter().map(|key| key.kind() as i16).collect();
+    let params: [&(dyn ToSql + Sync); 3] = [&keys, &kinds, &writable.as_secs_f64()];
     tx.execute("adopt garbage", ADOPT_GARBAGE, &params).await.map(drop)
 }
 

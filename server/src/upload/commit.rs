@@ -155,6 +155,12 @@ async fn advance(
     if next.iter().any(|path| !path.published && !path.composed && !path.refs_published) {
         return Err(UploadError::Stale);
     }
+    // Composed with references that have been lost since, and that may not be this upload's: void, and
+    // composed anew when nobody can write the old text any more.
+    let void = ids(|path| !path.published && path.composed && !path.refs_published);
+    if !void.is_empty() && store::void_narinfos(tx, &void).await? > 0 {
+        return Ok(Wave::Again);
+    }
     let ready = ids(|path| !path.published && !path.composed && path.quiet && path.has_nar);
     let composable = store::lock_composable(tx, upload.number, &ready).await?;
     let mut composed = Vec::with_capacity(composable.len());

@@ -8,13 +8,15 @@ SELECT p.object_id AS id, p.store_path,
        (SELECT true FROM objects n
         WHERE n.key >= 'nar/' || p.nar_hash || '-' AND n.key < 'nar/' || p.nar_hash || '.'
           AND n.stored_at IS NOT NULL AND n.claimed_at IS NULL LIMIT 1) IS NOT NULL AS has_nar,
-       -- asked only of those that are still to be composed
-       CASE WHEN o.stored_at IS NULL
-              AND (SELECT true FROM narinfos c WHERE c.object_id = p.object_id LIMIT 1) IS NULL
+       -- asked only of those that are still to be published: of the references that are recorded, or will be
+       CASE WHEN o.stored_at IS NOT NULL THEN true
+            WHEN (SELECT true FROM narinfos c WHERE c.object_id = p.object_id LIMIT 1) IS NULL
             THEN (SELECT true FROM unnest(p.refs) AS r(id)
                   WHERE (SELECT t.stored_at FROM objects t WHERE t.id = r.id LIMIT 1) IS NULL
                   LIMIT 1) IS NULL
-            ELSE true END AS refs_published,
+            ELSE (SELECT true FROM refs r JOIN objects t ON t.id = r.dst
+                  WHERE r.src = p.object_id AND t.kind = 1 AND t.stored_at IS NULL
+                  LIMIT 1) IS NULL END AS refs_published,
        -- no older composition, found void, can still be on its way to the bucket
        o.writable_until IS NULL OR o.writable_until < now() AS quiet
 FROM (

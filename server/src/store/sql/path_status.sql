@@ -6,10 +6,10 @@ SELECT o.id,
        coalesce(o.claimed_at IS NOT NULL, false) AS claimed,
        n.nar_hash,
        NOT coalesce(n.no_listing, false)
-         AND (l.id IS NULL OR l.stored_at IS NULL
+         AND coalesce(l.id IS NULL OR l.stored_at IS NULL
               -- one that is stored and not attached: of these contents, or not ours to replace
               OR ((SELECT true FROM refs r WHERE r.src = o.id AND r.dst = l.id LIMIT 1) IS NULL
-                  AND (n.nar_hash IS NULL OR l.describes = n.nar_hash))) AS lacks_listing
+                  AND (n.nar_hash IS NULL OR l.describes = n.nar_hash)), false) AS lacks_listing
 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS k(key, listing, n)
 LEFT JOIN LATERAL (SELECT * FROM objects o WHERE o.key = k.key LIMIT 1) o ON true
 LEFT JOIN LATERAL (SELECT * FROM narinfos n WHERE n.object_id = o.id LIMIT 1) n ON true

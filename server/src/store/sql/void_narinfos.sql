@@ -1,16 +1,17 @@
--- $1 narinfos, $2 seconds: they are not published any more, and nobody composes them anew before their
--- objects have been deleted. What they referred to may be garbage now.
-WITH forgotten AS (
-  DELETE FROM narinfos n WHERE n.object_id = ANY ($1)
+-- $1 narinfos: what they say is void. They count as not published, and are composed anew, or adopted as the
+-- bucket has them. What they referred to may be garbage now.
+WITH locked AS MATERIALIZED (
+  SELECT o.id FROM objects o
+  WHERE o.id = ANY ($1) AND o.kind = 1 AND o.claimed_at IS NULL ORDER BY o.id FOR NO KEY UPDATE
+), forgotten AS (
+  DELETE FROM narinfos n WHERE n.object_id = ANY (ARRAY(SELECT id FROM locked))
 ), unlinked AS (
-  DELETE FROM refs r WHERE r.src = ANY ($1) RETURNING r.dst
+  DELETE FROM refs r WHERE r.src = ANY (ARRAY(SELECT id FROM locked)) RETURNING r.dst
 ), noted AS (
   INSERT INTO candidates
-  SELECT DISTINCT id FROM (SELECT dst AS id FROM unlinked UNION SELECT unnest($1::bigint[])) c
+  SELECT DISTINCT c.id FROM (SELECT dst AS id FROM unlinked UNION SELECT id FROM locked) c
+  WHERE (SELECT true FROM objects o WHERE o.id = c.id LIMIT 1)
   ORDER BY 1 ON CONFLICT DO NOTHING
-), t AS MATERIALIZED (SELECT clock_timestamp() AS at)
-UPDATE objects o
-SET stored_at = NULL,
-    writable_until = greatest(o.writable_until, t.at + make_interval(secs => $2))
-FROM t WHERE o.id = ANY ($1) AND o.claimed_at IS NULL
-RETURNING o.id, o.key, extract(epoch FROM t.at)::float8 AS at
+)
+UPDATE objects o SET stored_at = NULL WHERE o.id = ANY (ARRAY(SELECT id FROM locked))
+RETURNING o.id
