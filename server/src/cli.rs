@@ -15,8 +15,9 @@ use tracing::info;
 
 use crate::{
     ServerError,
-    config::{self, Config, FLAGS},
+    config::{self, Config, FLAGS, FSCK_FLAGS, FsckConfig, fsck_flags},
     dev::{self, DevError, DevOptions},
+    fsck::FsckOptions,
     migrate, run as serve,
     store::DatabaseUrl,
     telemetry,
@@ -31,6 +32,8 @@ pub enum Command {
     Serve(Box<Config>),
     /// Bring the schema up to date.
     Migrate(DatabaseUrl),
+    /// Look whether all is well.
+    Fsck(Box<FsckConfig>, FsckOptions),
     /// A whole cache on this machine.
     Dev(DevOptions),
 }
@@ -44,6 +47,9 @@ pub enum CommandError {
     /// `niks3-server` and `niks3-server migrate`
     #[error(transparent)]
     Server(#[from] ServerError),
+    /// `niks3-server fsck --json`
+    #[error("cannot write the report")]
+    Json(#[source] serde_json::Error),
     /// `niks3-server dev`
     #[error(transparent)]
     Dev(#[from] DevError),
@@ -62,8 +68,12 @@ pub fn parse(
 ) -> Result<Command, FlagError> {
     let mut args: Vec<OsString> = args.into_iter().collect();
     let command = args.first().and_then(|arg| arg.to_str()).unwrap_or_default().to_owned();
-    let table = if command == "dev" { dev::FLAGS } else { FLAGS };
-    let named = ["dev", "migrate", "help"].contains(&command.as_str());
+    let table = match command.as_str() {
+        "dev" => dev::FLAGS.to_vec(),
+        "fsck" => fsck_flags(),
+        _ => FLAGS.to_vec(),
+    };
+    let named = ["dev", "migrate", "fsck", "help"].contains(&command.as_str());
     if named {
         args.remove(0);
     }
@@ -71,7 +81,7 @@ pub fn parse(
         let version = format!("niks3-server {}\n", env!("CARGO_PKG_VERSION"));
         return Ok(Command::Print(if command == "help" { help() } else { version }));
     }
-    let Parsed::Flags(flags) = flags::parse(table, args, env)? else {
+    let Parsed::Flags(flags) = flags::parse(&table, args, env)? else {
         return Ok(Command::Print(help()));
     };
     if let Some(stray) = flags.arguments.first() {
@@ -80,6 +90,10 @@ pub fn parse(
     }
     Ok(match command.as_str() {
         "dev" => Command::Dev(DevOptions::from_flags(&flags)?),
+        "fsck" => {
+            let (config, options) = FsckConfig::from_flags(&flags)?;
+            Command::Fsck(Box::new(config), options)
+        }
         "migrate" => Command::Migrate(config::database(&flags)?),
         _ => Command::Serve(Box::new(Config::from_flags(&flags)?)),
     })
@@ -94,21 +108,25 @@ pub fn help() -> String {
          usage:\n\
          \x20 niks3-server [FLAGS]           serve\n\
          \x20 niks3-server migrate --db URL  bring the database schema up to date, then end\n\
+         \x20 niks3-server fsck [FLAGS]      look whether database and bucket are as they shall be\n\
          \x20 niks3-server dev [FLAGS]       a complete cache on this machine, with no set-up\n\
          \n\
          flags, with their variables:\n{}\n\
+         flags of fsck, with those above of database, bucket and store directory:\n{}\n\
          flags of dev:\n{}\n\
-         Exit codes: 0 all went well, 1 it failed, 2 a setting is wrong or missing.\n",
+         Exit codes: 0 all went well, 1 it failed or fsck has found something, 2 a setting is wrong or \
+         missing.\n",
         flags::help(FLAGS),
+        flags::help(FSCK_FLAGS),
         flags::help(dev::FLAGS)
     )
 }
 
-/// Carries a command out.
+/// Carries a command out; answers the exit code.
 ///
 /// # Errors
 /// When it fails.
-pub fn run(command: Command) -> Result<(), CommandError> {
+pub fn run(command: Command) -> Result<ExitCode, CommandError> {
     let runtime = Runtime::new().map_err(CommandError::Start)?;
     match command {
         Command::Print(text) => print!("{text}"),
@@ -119,13 +137,23 @@ pub fn run(command: Command) -> Result<(), CommandError> {
                 println!("applied {migration}");
             }
         }
+        Command::Fsck(config, options) => {
+            telemetry::start(config.debug);
+            let report = runtime.block_on(crate::fsck(*config, options))?;
+            if options.json {
+                println!("{}", serde_json::to_string(&report).map_err(CommandError::Json)?);
+            } else {
+                print!("{report}");
+            }
+            return Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
         Command::Dev(options) => {
             telemetry::start(options.debug);
             let shutdown = runtime.block_on(async { told_to_stop() });
             runtime.block_on(dev::run(options, shutdown.map_err(CommandError::Start)?))?;
         }
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn serve_until_told(config: Config) -> Result<(), CommandError> {

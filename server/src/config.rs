@@ -16,6 +16,7 @@ use url::Url;
 
 use crate::{
     auth::Token,
+    fsck::FsckOptions,
     s3::{BucketLookup, Credentials, S3Config, Times},
     store::DatabaseUrl,
 };
@@ -92,6 +93,56 @@ pub const FLAGS: &[Flag] = &[
     Flag::switch("debug", "log each call").env("NIKS3_DEBUG"),
 ];
 
+/// The flags of `niks3-server fsck` beside those of [`fsck_flags`].
+pub const FSCK_FLAGS: &[Flag] = &[
+    Flag::switch("s3", "look at the bucket too: lists all of it"),
+    Flag::switch("repair", "repair what is wrong"),
+    Flag::switch("json", "print one JSON object"),
+];
+
+/// The flags of `niks3-server fsck`: what the server is told of database and bucket, and its own. It needs
+/// neither token nor key.
+#[must_use]
+pub fn fsck_flags() -> Vec<Flag> {
+    let shared = ["db", "store-dir", "metadata-encoding", "url-lifetime", "debug"];
+    let shared = |flag: &&Flag| shared.contains(&flag.name) || flag.name.starts_with("s3-");
+    FLAGS.iter().filter(shared).chain(FSCK_FLAGS).copied().collect()
+}
+
+/// All that `niks3-server fsck` needs to know of the cache.
+#[derive(Debug)]
+pub struct FsckConfig {
+    /// `--db`
+    pub database: DatabaseUrl,
+    /// `--s3-…`, `--metadata-encoding`
+    pub s3: S3Config,
+    /// `--store-dir`
+    pub store_dir: StoreDir,
+    /// `--debug`
+    pub debug: bool,
+}
+
+impl FsckConfig {
+    /// Reads the secrets' files and checks everything.
+    ///
+    /// # Errors
+    /// With the first setting that is missing or wrong, by its flag and variable.
+    pub fn from_flags(flags: &Flags) -> Result<(Self, FsckOptions), FlagError> {
+        let config = Self {
+            database: database(flags)?,
+            s3: s3(flags)?,
+            store_dir: store_dir(flags)?,
+            debug: flags.switch("debug")?,
+        };
+        let options = FsckOptions {
+            s3: flags.switch("s3")?,
+            repair: flags.switch("repair")?,
+            json: flags.switch("json")?,
+        };
+        Ok((config, options))
+    }
+}
+
 /// All that the server needs to know, complete and checked.
 #[derive(Debug)]
 pub struct Config {
@@ -119,7 +170,7 @@ impl Config {
     /// # Errors
     /// With the first setting that is missing or wrong, by its flag and variable.
     pub fn from_flags(flags: &Flags) -> Result<Self, FlagError> {
-        let config = Self {
+        Ok(Self {
             database: database(flags)?,
             http_addr: flags.required("http-addr", |text| {
                 from_str(text, "an address such as 127.0.0.1:5751 or [::]:5751")
@@ -133,15 +184,9 @@ impl Config {
             },
             signing_keys: signing_keys(flags)?,
             cache_url: flags.parsed("cache-url", |text| from_str(text, "a URL"))?,
-            store_dir: flags.required("store-dir", |text| {
-                StoreDir::new(text).map_err(|error| error.to_string())
-            })?,
+            store_dir: store_dir(flags)?,
             debug: flags.switch("debug")?,
-        };
-        if config.s3.times.url_lifetime > MAX_URL_LIFETIME {
-            return Err(flags.invalid("url-lifetime", "it must be 12h at most"));
-        }
-        Ok(config)
+        })
     }
 }
 
@@ -153,8 +198,20 @@ pub fn database(flags: &Flags) -> Result<DatabaseUrl, FlagError> {
     flags.required("db", |text| DatabaseUrl::from_str(text).map_err(|error| error.to_string()))
 }
 
+fn store_dir(flags: &Flags) -> Result<StoreDir, FlagError> {
+    flags.required("store-dir", |text| StoreDir::new(text).map_err(|error| error.to_string()))
+}
+
 fn from_str<T: FromStr>(text: &str, what: &str) -> Result<T, String> {
     text.parse().map_err(|_| format!("{text:?} is not {what}"))
+}
+
+fn url_lifetime(flags: &Flags) -> Result<Duration, FlagError> {
+    let lifetime = flags.required("url-lifetime", duration::parse)?;
+    if lifetime > MAX_URL_LIFETIME {
+        return Err(flags.invalid("url-lifetime", "it must be 12h at most"));
+    }
+    Ok(lifetime)
 }
 
 fn s3(flags: &Flags) -> Result<S3Config, FlagError> {
@@ -177,7 +234,7 @@ fn s3(flags: &Flags) -> Result<S3Config, FlagError> {
             from_str::<NonZeroUsize>(text, "a number of at least 1")
         })?,
         times: Times {
-            url_lifetime: flags.required("url-lifetime", duration::parse)?,
+            url_lifetime: url_lifetime(flags)?,
             slack: flags.required("s3-slack", duration::parse)?,
         },
         checksum: flags.required("s3-checksum", |text| match text {

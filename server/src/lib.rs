@@ -8,6 +8,7 @@ mod closures;
 pub mod config;
 pub mod dev;
 pub mod error;
+pub mod fsck;
 mod gc;
 mod http;
 mod pins;
@@ -24,7 +25,12 @@ use std::{future::Future, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, task::JoinSet};
 use tracing::{info, warn};
 
-use crate::{config::Config, state::AppState, trust::Trust, upload::Uploads};
+use crate::{
+    config::{Config, FsckConfig},
+    state::AppState,
+    trust::Trust,
+    upload::Uploads,
+};
 
 /// How long calls that are under way may take to finish when the server is told to stop. A commit
 /// works for at most five seconds at a time.
@@ -64,6 +70,9 @@ pub enum ServerError {
         #[source]
         source: std::io::Error,
     },
+    /// `niks3-server fsck`
+    #[error("cannot find out whether all is well")]
+    Fsck(#[from] fsck::FsckError),
     /// Serving.
     #[error("the server failed")]
     Serve(#[source] std::io::Error),
@@ -167,6 +176,27 @@ async fn compact_counts(store: store::Store) {
         }
         tokio::time::sleep(COUNTS_PAUSE).await;
     }
+}
+
+/// Looks whether all is well: `niks3-server fsck`.
+///
+/// # Errors
+/// When database or bucket cannot be used.
+pub async fn fsck(
+    config: FsckConfig,
+    options: fsck::FsckOptions,
+) -> Result<fsck::Report, ServerError> {
+    let cx = Uploads {
+        store: config.database.pool()?,
+        bucket: config.s3.open()?,
+        signing_keys: Vec::new(),
+        store_dir: config.store_dir,
+        trust: Trust::default(),
+    };
+    if options.repair {
+        return Err(fsck::FsckError::NotBuilt.into());
+    }
+    Ok(fsck::report(&cx, options.s3).await?)
 }
 
 /// Brings the database schema up to date and does nothing else: `niks3-server migrate`.

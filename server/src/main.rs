@@ -7,7 +7,7 @@ use niks3_server::cli;
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1), |name| std::env::var_os(name)) {
         Ok(command) => match cli::run(command) {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(code) => code,
             Err(error) => cli::show(&error),
         },
         Err(usage) => cli::show_usage(&usage),

@@ -268,28 +268,3 @@ async fn empty(cache: &TestCache, what: &str) {
     assert_eq!(cache.count("SELECT count(*) FROM objects").await, 0, "{what}");
     assert_eq!(cache.count("SELECT count(*) FROM holds").await, 0, "{what}");
 }
-
-impl TestCache {
-    async fn assert_fsck(&self, _args: &[&str], what: &str) {
-        let wrong = "WITH RECURSIVE m(id) AS (SELECT object_id FROM closures UNION SELECT object_id FROM holds
-           UNION SELECT r.dst FROM m JOIN refs r ON r.src = m.id),
-         w(id) AS (SELECT object_id FROM candidates UNION SELECT r.dst FROM w JOIN refs r ON r.src = w.id)
-        SELECT o.key, o.condemned_at IS NOT NULL, m.id IS NOT NULL AS reachable FROM objects o LEFT JOIN m USING (id)
-        WHERE (m.id IS NOT NULL AND o.condemned_at IS NOT NULL)
-           OR (m.id IS NULL AND o.condemned_at IS NULL AND NOT EXISTS (SELECT FROM w WHERE w.id = o.id))
-           OR EXISTS (SELECT FROM refs r WHERE r.src = o.id AND NOT EXISTS (SELECT FROM objects d WHERE d.id = r.dst))";
-        let rows = self.sql().await.query(wrong, &[]).await.unwrap();
-        let rows: Vec<(String, bool, bool)> =
-            rows.iter().map(|r| (r.get(0), r.get(1), r.get(2))).collect();
-        assert!(rows.is_empty(), "{what}: {rows:?}");
-        let keys = self.bucket.keys().await;
-        let known = self.sql().await.query("SELECT key FROM objects", &[]).await.unwrap();
-        let known: Vec<String> = known.iter().map(|r| r.get(0)).collect();
-        for key in keys {
-            assert!(
-                key == "nix-cache-info" || key.starts_with("generation/") || known.contains(&key),
-                "{what}: {key}"
-            );
-        }
-    }
-}

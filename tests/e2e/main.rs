@@ -15,6 +15,7 @@ mod counts;
 mod faults;
 mod faults_database;
 mod fleet;
+mod fsck;
 mod gc;
 mod gc_accidents;
 mod gc_random;

@@ -10,6 +10,7 @@ mod collection_lock;
 mod collections;
 mod connect;
 mod counts;
+mod fsck;
 mod garbage;
 mod holds;
 mod identity;
@@ -37,6 +38,10 @@ pub use collection_lock::CollectionLock;
 pub use collections::{close_collection, last_collection, note_progress, open_collection};
 pub use connect::{DatabaseUrl, DatabaseUrlError};
 pub use counts::{cache_size, compact_all_counts, compact_counts};
+pub use fsck::{
+    Check, KnownObject, KnownPin, Wrong, abandoned_narinfos, begin_checks, check, objects_after,
+    objects_of, pins_after, pins_named,
+};
 pub use garbage::{
     Condemned, TOP, condemn, ended_uploads, expire_closures, fail_silent_uploads, forget_uploads,
 };

@@ -121,6 +121,17 @@ impl TestCache {
         }
     }
 
+    /// Runs `niks3-server fsck`.
+    pub async fn fsck(&self, args: &[&str]) -> Run {
+        run(program().arg("fsck").args(self.server.fsck_arguments()).args(args)).await
+    }
+
+    /// It finds nothing wrong.
+    pub async fn assert_fsck(&self, args: &[&str], what: &str) {
+        let run = self.fsck(args).await;
+        assert_eq!(run.code, Some(0), "{what}: {}{}", run.stdout, run.stderr);
+    }
+
     /// Real Nix realises every narinfo of the bucket into an empty store, signatures required.
     pub async fn assert_realisable(&self) {
         let mut paths = Vec::new();

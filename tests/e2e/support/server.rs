@@ -103,6 +103,21 @@ impl Server {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
+    /// The flags that `niks3-server fsck` takes, as this server has them.
+    pub fn fsck_arguments(&self) -> Vec<String> {
+        let others = ["--api-token-path", "--sign-key-path", "--cache-url", "--http-addr"];
+        let mut arguments = Vec::new();
+        let mut command = self.command.iter();
+        while let Some(argument) = command.next() {
+            if others.contains(&argument.as_str()) {
+                command.next();
+            } else {
+                arguments.push(argument.clone());
+            }
+        }
+        arguments
+    }
+
     /// kill -9.
     pub async fn kill(&mut self) {
         self.child.kill().await.unwrap();
