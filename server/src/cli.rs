@@ -5,6 +5,7 @@ use std::{ffi::OsString, future::Future, process::ExitCode};
 use niks3_core::{
     causes::causes,
     flags::{self, FlagError, Parsed},
+    store_path::StorePathHash,
 };
 use tokio::{
     net::TcpListener,
@@ -15,7 +16,7 @@ use tracing::info;
 
 use crate::{
     ServerError,
-    config::{self, Config, FLAGS, FSCK_FLAGS, FsckConfig, fsck_flags},
+    config::{self, Config, FLAGS, FORGET_FLAGS, FSCK_FLAGS, FsckConfig, forget_flags, fsck_flags},
     dev::{self, DevError, DevOptions},
     fsck::FsckOptions,
     migrate, run as serve,
@@ -34,6 +35,8 @@ pub enum Command {
     Migrate(DatabaseUrl),
     /// Look whether all is well.
     Fsck(Box<FsckConfig>, FsckOptions),
+    /// Have paths go, and all that refers to them if that is wanted.
+    Forget(Box<FsckConfig>, Vec<StorePathHash>, bool),
     /// A whole cache on this machine.
     Dev(DevOptions),
 }
@@ -71,9 +74,10 @@ pub fn parse(
     let table = match command.as_str() {
         "dev" => dev::FLAGS.to_vec(),
         "fsck" => fsck_flags(),
+        "forget" => forget_flags(),
         _ => FLAGS.to_vec(),
     };
-    let named = ["dev", "migrate", "fsck", "help"].contains(&command.as_str());
+    let named = ["dev", "migrate", "fsck", "forget", "help"].contains(&command.as_str());
     if named {
         args.remove(0);
     }
@@ -84,15 +88,20 @@ pub fn parse(
     let Parsed::Flags(flags) = flags::parse(&table, args, env)? else {
         return Ok(Command::Print(help()));
     };
-    if let Some(stray) = flags.arguments.first() {
+    if let Some(stray) = flags.arguments.first().filter(|_| command != "forget") {
         let stray = stray.to_string_lossy();
         return Err(FlagError::Parse(format!("there is no command {stray:?}; see --help")));
     }
     Ok(match command.as_str() {
         "dev" => Command::Dev(DevOptions::from_flags(&flags)?),
         "fsck" => {
-            let (config, options) = FsckConfig::from_flags(&flags)?;
-            Command::Fsck(Box::new(config), options)
+            let config = FsckConfig::from_flags(&flags)?;
+            Command::Fsck(Box::new(config), config::fsck_options(&flags)?)
+        }
+        "forget" => {
+            let config = FsckConfig::from_flags(&flags)?;
+            let (paths, with_referrers) = config::forget_options(&flags, &config.store_dir)?;
+            Command::Forget(Box::new(config), paths, with_referrers)
         }
         "migrate" => Command::Migrate(config::database(&flags)?),
         _ => Command::Serve(Box::new(Config::from_flags(&flags)?)),
@@ -109,15 +118,18 @@ pub fn help() -> String {
          \x20 niks3-server [FLAGS]           serve\n\
          \x20 niks3-server migrate --db URL  bring the database schema up to date, then end\n\
          \x20 niks3-server fsck [FLAGS]      look whether database and bucket are as they shall be\n\
+         \x20 niks3-server forget PATH…      delete paths now, so that a push sends them anew\n\
          \x20 niks3-server dev [FLAGS]       a complete cache on this machine, with no set-up\n\
          \n\
          flags, with their variables:\n{}\n\
          flags of fsck, with those above of database, bucket and store directory:\n{}\n\
+         flags of forget, with the same:\n{}\n\
          flags of dev:\n{}\n\
          Exit codes: 0 all went well, 1 it failed or fsck has found something, 2 a setting is wrong or \
          missing.\n",
         flags::help(FLAGS),
         flags::help(FSCK_FLAGS),
+        flags::help(FORGET_FLAGS),
         flags::help(dev::FLAGS)
     )
 }
@@ -146,6 +158,11 @@ pub fn run(command: Command) -> Result<ExitCode, CommandError> {
                 print!("{report}");
             }
             return Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Command::Forget(config, paths, with_referrers) => {
+            telemetry::start(config.debug);
+            let forgotten = runtime.block_on(crate::forget(*config, &paths, with_referrers))?;
+            println!("forgot {forgotten} paths");
         }
         Command::Dev(options) => {
             telemetry::start(options.debug);

@@ -9,7 +9,7 @@ use niks3_core::{
     flags::{Flag, FlagError, Flags, parse_bool},
     hash::ChecksumAlgorithm,
     signing::SigningKey,
-    store_path::StoreDir,
+    store_path::{StoreDir, StorePath, StorePathHash},
     wire::MetadataEncoding,
 };
 use url::Url;
@@ -104,12 +104,26 @@ pub const FSCK_FLAGS: &[Flag] = &[
 /// neither token nor key.
 #[must_use]
 pub fn fsck_flags() -> Vec<Flag> {
-    let shared = ["db", "store-dir", "metadata-encoding", "url-lifetime", "debug"];
-    let shared = |flag: &&Flag| shared.contains(&flag.name) || flag.name.starts_with("s3-");
-    FLAGS.iter().filter(shared).chain(FSCK_FLAGS).copied().collect()
+    FLAGS.iter().filter(|flag| is_shared(flag)).chain(FSCK_FLAGS).copied().collect()
 }
 
-/// All that `niks3-server fsck` needs to know of the cache.
+/// The flags of `niks3-server forget` beside those of database and bucket.
+pub const FORGET_FLAGS: &[Flag] =
+    &[Flag::switch("with-referrers", "forget all paths that refer to them too")];
+
+/// The flags of `niks3-server forget`.
+#[must_use]
+pub fn forget_flags() -> Vec<Flag> {
+    FLAGS.iter().filter(|flag| is_shared(flag)).chain(FORGET_FLAGS).copied().collect()
+}
+
+/// What a command beside the server needs of the server's flags.
+fn is_shared(flag: &Flag) -> bool {
+    let shared = ["db", "store-dir", "metadata-encoding", "url-lifetime", "debug"];
+    shared.contains(&flag.name) || flag.name.starts_with("s3-")
+}
+
+/// All that `niks3-server fsck` and `forget` need to know of the cache.
 #[derive(Debug)]
 pub struct FsckConfig {
     /// `--db`
@@ -127,20 +141,53 @@ impl FsckConfig {
     ///
     /// # Errors
     /// With the first setting that is missing or wrong, by its flag and variable.
-    pub fn from_flags(flags: &Flags) -> Result<(Self, FsckOptions), FlagError> {
-        let config = Self {
+    pub fn from_flags(flags: &Flags) -> Result<Self, FlagError> {
+        Ok(Self {
             database: database(flags)?,
             s3: s3(flags)?,
             store_dir: store_dir(flags)?,
             debug: flags.switch("debug")?,
-        };
-        let options = FsckOptions {
-            s3: flags.switch("s3")?,
-            repair: flags.switch("repair")?,
-            json: flags.switch("json")?,
-        };
-        Ok((config, options))
+        })
     }
+}
+
+/// What `niks3-server fsck` shall do.
+///
+/// # Errors
+/// When a switch is not on or off.
+pub fn fsck_options(flags: &Flags) -> Result<FsckOptions, FlagError> {
+    Ok(FsckOptions {
+        s3: flags.switch("s3")?,
+        repair: flags.switch("repair")?,
+        json: flags.switch("json")?,
+    })
+}
+
+/// What `niks3-server forget` shall forget: whole paths, base names or hash parts; and whether with all
+/// that refers to them.
+///
+/// # Errors
+/// When one of them is none of these, or there is none.
+pub fn forget_options(
+    flags: &Flags,
+    store_dir: &StoreDir,
+) -> Result<(Vec<StorePathHash>, bool), FlagError> {
+    let hash = |path: &OsString| {
+        let text = path.to_str()?;
+        let whole = StorePath::from_absolute(store_dir, text).ok();
+        let named = || text.parse::<StorePath>().ok();
+        whole.or_else(named).map(|path| path.hash()).or_else(|| text.parse().ok())
+    };
+    let mut paths = Vec::new();
+    for path in &flags.arguments {
+        paths.push(hash(path).ok_or_else(|| {
+            FlagError::Parse(format!("{} is no store path", path.to_string_lossy()))
+        })?);
+    }
+    if paths.is_empty() {
+        return Err(FlagError::Parse("no path to forget; see --help".to_owned()));
+    }
+    Ok((paths, flags.switch("with-referrers")?))
 }
 
 /// All that the server needs to know, complete and checked.

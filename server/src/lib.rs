@@ -9,7 +9,7 @@ pub mod config;
 pub mod dev;
 pub mod error;
 pub mod fsck;
-mod gc;
+pub mod gc;
 mod http;
 mod pins;
 mod routes;
@@ -22,6 +22,7 @@ mod upload;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+use niks3_core::store_path::StorePathHash;
 use tokio::{net::TcpListener, task::JoinSet};
 use tracing::{info, warn};
 
@@ -70,6 +71,9 @@ pub enum ServerError {
         #[source]
         source: std::io::Error,
     },
+    /// `niks3-server forget`
+    #[error(transparent)]
+    Forget(#[from] gc::ForgetError),
     /// `niks3-server fsck`
     #[error("cannot find out whether all is well")]
     Fsck(#[from] fsck::FsckError),
@@ -107,6 +111,11 @@ pub async fn run(
         store_dir: config.store_dir,
         trust: Trust::default(),
     };
+    if let Err(distrust) = trust::check(&uploads).await
+        && !distrust.is_found()
+    {
+        warn!(cause = %distrust, "cannot tell whether database and bucket belong together");
+    }
     let app = AppState::new(uploads, config.api_token);
     // Ends with us: dropped, it is stopped.
     let mut background = JoinSet::new();
@@ -186,17 +195,34 @@ pub async fn fsck(
     config: FsckConfig,
     options: fsck::FsckOptions,
 ) -> Result<fsck::Report, ServerError> {
-    let cx = Uploads {
+    let cx = beside_server(config)?;
+    if options.repair {
+        return Ok(fsck::repair(&cx, options.s3).await?);
+    }
+    Ok(fsck::report(&cx, options.s3).await?)
+}
+
+/// Deletes paths now, and all that refers to them if that is wanted: `niks3-server forget`. Answers how many.
+///
+/// # Errors
+/// When something needs them, or database or bucket cannot be used.
+pub async fn forget(
+    config: FsckConfig,
+    paths: &[StorePathHash],
+    with_referrers: bool,
+) -> Result<usize, ServerError> {
+    Ok(gc::forget(&beside_server(config)?, paths, with_referrers).await?)
+}
+
+/// What a command works with that runs beside the server. It signs nothing.
+fn beside_server(config: FsckConfig) -> Result<Uploads, ServerError> {
+    Ok(Uploads {
         store: config.database.pool()?,
         bucket: config.s3.open()?,
         signing_keys: Vec::new(),
         store_dir: config.store_dir,
         trust: Trust::default(),
-    };
-    if options.repair {
-        return Err(fsck::FsckError::NotBuilt.into());
-    }
-    Ok(fsck::report(&cx, options.s3).await?)
+    })
 }
 
 /// Brings the database schema up to date and does nothing else: `niks3-server migrate`.

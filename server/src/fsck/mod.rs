@@ -1,20 +1,30 @@
-//! `niks3-server fsck`: is everything as it shall be? Looks, and changes nothing.
+//! `niks3-server fsck`: is everything as it shall be? Looks, and changes nothing but with `--repair`.
 //!
 //! The tables are looked at in one snapshot, so what happens meanwhile does not matter. The bucket has no
 //! snapshots: what it seems to be wrong with is looked at again, one by one, before it is said.
 
+mod adopt;
 mod bucket;
 mod confirm;
 mod kind;
 mod pins;
+mod repair;
 mod show;
 mod tables;
+mod texts;
+mod unpublish;
 
 use serde::Serialize;
 
-use crate::{s3::S3Error, store::StoreError, upload::Uploads};
+use crate::{
+    s3::S3Error,
+    store::StoreError,
+    trust::Distrust,
+    upload::{UploadError, Uploads},
+};
 
 pub use kind::Kind;
+pub use repair::{Repaired, repair};
 
 /// Findings that are kept. A cache that has more is not repaired by looking at each of them.
 pub const MAX_FINDINGS: usize = 1_000_000;
@@ -39,9 +49,15 @@ pub enum FsckError {
         /// What came too late.
         key: String,
     },
-    /// `--repair`
-    #[error("--repair is not built yet")]
-    NotBuilt,
+    /// A transaction of a repair.
+    #[error(transparent)]
+    Upload(#[from] UploadError),
+    /// Leaving a new generation behind.
+    #[error(transparent)]
+    Distrust(#[from] Distrust),
+    /// Somebody else has the collection's lock.
+    #[error("garbage collection or another repair is under way; wait for it to end")]
+    Busy,
 }
 
 /// `--s3`, `--repair`, `--json`
@@ -68,6 +84,9 @@ pub struct Report {
     pub in_bucket: Option<u64>,
     /// Keys in the bucket that are not ours: nothing is wrong with them.
     pub foreign: u64,
+    /// What was repaired before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repaired: Option<Repaired>,
 }
 
 /// One thing that is not as it shall be.

@@ -20,6 +20,17 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(done) = &self.repaired {
+            writeln!(
+                f,
+                "adopted {} narinfos, sent {} again, removed {} that cannot be realised; {} objects were \
+                 lost",
+                done.adopted, done.sent_again, done.removed, done.lost
+            )?;
+            if done.trusted {
+                writeln!(f, "database and bucket belong together from now on")?;
+            }
+        }
         let mut kinds: BTreeMap<Kind, Vec<&Finding>> = BTreeMap::new();
         for finding in &self.findings {
             kinds.entry(finding.kind).or_default().push(finding);

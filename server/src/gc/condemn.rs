@@ -29,8 +29,9 @@ pub(super) async fn condemn(run: &mut Run<'_>) -> Result<(), CollectError> {
     }
 }
 
-struct Candidates {
-    below: i64,
+/// The candidates below one.
+pub(super) struct Candidates {
+    pub(super) below: i64,
 }
 
 impl Decision for Candidates {

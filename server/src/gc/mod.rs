@@ -6,6 +6,7 @@
 mod clock;
 mod condemn;
 mod expire;
+mod forget;
 mod preview;
 mod run;
 mod sweep;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use crate::{store::StoreError, trust::Distrust, upload::UploadError};
 
+pub use forget::{ForgetError, forget};
 pub use task::{StartError, start, status};
 
 impl CollectError {

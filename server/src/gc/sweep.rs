@@ -30,9 +30,9 @@ const CLAIMS_AT_ONCE: usize = 4;
 const MAX_FREED: usize = 200_000;
 
 /// What became of one claim.
-struct Swept {
-    forgotten: Forgotten,
-    failed: u64,
+pub(super) struct Swept {
+    pub(super) forgotten: Forgotten,
+    pub(super) failed: u64,
 }
 
 /// Deletes what has been garbage for long enough. Ends when a pass over all of it finds nothing to
@@ -70,6 +70,28 @@ pub(super) async fn sweep(run: &mut Run<'_>) -> Result<(), CollectError> {
         run.progress.objects_failed_to_delete += failed;
         queue.freed(forgotten.freed);
     }
+}
+
+/// Deletes those of these objects that can go now, whatever the grace period.
+pub(super) async fn delete_now(
+    cx: &Uploads,
+    turns: &mut Turns<'_>,
+    clock: &Clock,
+    ids: &[i64],
+) -> Result<Swept, CollectError> {
+    let mut all = Swept { forgotten: Forgotten::default(), failed: 0 };
+    for ids in ids.chunks(MAX_BATCH) {
+        let (grace, times) = (Duration::ZERO, cx.bucket.times);
+        let (claim, until) = turns.take(&Claiming { ids, clock, grace, times }).await?;
+        if !claim.objects.is_empty() {
+            let swept = delete(cx, claim, until).await?;
+            all.forgotten.objects += swept.forgotten.objects;
+            all.forgotten.bytes += swept.forgotten.bytes;
+            all.forgotten.freed.extend(swept.forgotten.freed);
+            all.failed += swept.failed;
+        }
+    }
+    Ok(all)
 }
 
 /// What to try to claim next.

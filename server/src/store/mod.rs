@@ -10,6 +10,7 @@ mod collection_lock;
 mod collections;
 mod connect;
 mod counts;
+mod forget;
 mod fsck;
 mod garbage;
 mod holds;
@@ -38,6 +39,7 @@ pub use collection_lock::CollectionLock;
 pub use collections::{close_collection, last_collection, note_progress, open_collection};
 pub use connect::{DatabaseUrl, DatabaseUrlError};
 pub use counts::{cache_size, compact_all_counts, compact_counts};
+pub use forget::{Forgettable, forget_narinfos, forgettable, still_there};
 pub use fsck::{
     Check, KnownObject, KnownPin, Wrong, abandoned_narinfos, begin_checks, check, objects_after,
     objects_of, pins_after, pins_named,
@@ -79,8 +81,8 @@ pub use pushed::{
 };
 pub use repair::{
     Adoptable, adopt_garbage, adopt_narinfo, adopt_object, adopt_pin, adoptable, claim_unpublished,
-    drop_dangling, narinfo_texts, note_candidates, recorded_by_id, referrers, release_claim,
-    republishable, revive_needed, void_narinfos,
+    doubt_pin, drop_dangling, narinfo_rows, narinfo_texts, note_candidates, recorded_by_id,
+    referrers, release_claim, republishable, revive_needed, void_narinfos,
 };
 pub use retry::retry;
 pub use uploads::{

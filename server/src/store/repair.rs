@@ -212,6 +212,29 @@ pub async fn adopt_narinfo(
     tx.execute("adopt a narinfo", ADOPT_NARINFO, &params).await.map(drop)
 }
 
+/// The rows of these narinfos.
+///
+/// # Errors
+/// When the query fails.
+pub async fn narinfo_rows(tx: &Tx<'_>, paths: &[StorePathHash]) -> Result<Vec<i64>, StoreError> {
+    let keys: Vec<String> =
+        paths.iter().map(|hash| ObjectKey::NarInfo(*hash).to_string()).collect();
+    let sql = "SELECT o.id FROM unnest($1::text[]) AS k(key) \
+               CROSS JOIN LATERAL (SELECT o.id FROM objects o WHERE o.key = k.key LIMIT 1) o";
+    let rows = tx.rows("look up narinfos", sql, &[&keys]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Notes that a pin's file may say anything: whoever looks after pins writes it again.
+///
+/// # Errors
+/// When the query fails.
+pub async fn doubt_pin(connection: &Connection, name: &PinName) -> Result<(), StoreError> {
+    let sql =
+        "UPDATE pins SET writing_until = to_timestamp(0) WHERE name = $1 AND writing_until IS NULL";
+    connection.execute("doubt a pin", sql, &[&name.to_string()]).await.map(drop)
+}
+
 /// Makes rows, as garbage, for NARs and listings in the bucket that nobody knows. Somebody may write them for
 /// `writable`.
 ///

@@ -33,7 +33,10 @@ pub async fn verify(cx: &Uploads, request: &VerifyRequest) -> Result<VerifyRespo
 }
 
 /// Looks for objects, and notes which of them are not in the bucket. Answers those.
-pub(super) async fn note_lost(
+///
+/// # Errors
+/// When database or bucket fail.
+pub async fn note_lost(
     cx: &Uploads,
     recorded: Vec<Recorded>,
 ) -> Result<Vec<ObjectKey>, UploadError> {

@@ -22,7 +22,7 @@ use crate::{
 
 pub use abandon::{abandon, release_all};
 pub use commit::{CommitAnswer, commit};
-pub use look::verify;
+pub use look::{note_lost, verify};
 pub use multipart::abort_ended;
 pub use plan::{lapse_claims, plan, random_part};
 pub use stored::stored;
