@@ -195,7 +195,6 @@ async fn a_batch_that_fails_as_a_whole_or_in_part_is_asked_for_key_by_key() {
         Fault::answer(501, "NotImplemented"),
         Fault::answer(405, "MethodNotAllowed"),
         Fault::ErrorIn200 { code: "InternalError" },
-        Fault::Body("no XML".to_owned()),
         // An error for one, nothing said about the others.
         result(error(&graph.narinfo(0), "InternalError")),
         result(error(&graph.narinfo(1), "AccessDenied") + &error("nar/unknown", "NoSuchKey")),
