@@ -19,6 +19,8 @@ mod narinfos;
 mod objects;
 mod plan;
 mod preview;
+#[cfg(test)]
+mod query_plans;
 mod retry;
 mod uploads;
 
