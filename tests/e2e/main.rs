@@ -30,6 +30,7 @@ mod proxies;
 mod races;
 mod reads;
 mod refused;
+mod repair;
 mod scale;
 mod server;
 mod support;
