@@ -82,7 +82,7 @@ async fn what_is_old_goes_with_all_that_only_it_needs() {
 
     // All of it comes back with the next push.
     cache.assert_complete(store, roots).await;
-    tokio::time::sleep(ALL_URLS_EXPIRED).await;
+    cache.quiet().await;
     cache.collected(&everything()).await;
     let left = cache.bucket.keys().await;
     assert!(
@@ -113,7 +113,7 @@ async fn garbage_is_deleted_when_it_has_been_garbage_for_long_enough() {
     let cache = TestCache::start_with(short_lived()).await;
     let graph = Graph::chain(&["lib", "app"]);
     HandPush::push(&cache.server.url(), &graph, &[1]).await.unwrap();
-    tokio::time::sleep(ALL_URLS_EXPIRED).await;
+    cache.quiet().await;
     let with_grace = json!({"older_than": 0, "failed_uploads_older_than": 3600});
     let progress = cache.collected(&with_grace).await;
     assert_eq!(progress["objects-marked-for-deletion"], 4, "{progress}");
@@ -171,7 +171,7 @@ async fn a_dry_run_says_what_would_go_and_changes_nothing() {
         graph.narinfo(1)
     );
     cache.sql().await.batch_execute(&old).await.unwrap();
-    tokio::time::sleep(ALL_URLS_EXPIRED).await;
+    cache.quiet().await;
     let mut parameters = json!({"older_than": 3600, "failed_uploads_older_than": 0, "force": true,
                                 "dry_run": true});
     let tables = "SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM \

@@ -91,12 +91,12 @@ pub async fn forget(
     let mut rest: BTreeSet<i64> = ids.iter().copied().collect();
     loop {
         lock.check().await.map_err(CollectError::LockLost)?;
+        // Their NARs and listings too: a push would take what is there.
+        while turns.take(&super::condemn::Candidates { below: TOP }).await?.is_some() {}
         let clock = Clock::measure(cx).await?;
         let todo: Vec<i64> = rest.iter().copied().collect();
         let swept = sweep::delete_now(cx, &mut turns, &clock, &todo).await?;
-        // Their NARs and listings too: a push would take what is there.
         rest.extend(swept.forgotten.freed);
-        while turns.take(&super::condemn::Candidates { below: TOP }).await?.is_some() {}
         let (left, needed) = store::still_there(&cx.store.connection().await?, &ids).await?;
         if left == 0 && swept.forgotten.objects == 0 {
             return Ok(ids.len());

@@ -25,6 +25,9 @@ use crate::{
 /// Claims whose requests are under way at once.
 const CLAIMS_AT_ONCE: usize = 4;
 
+/// Condemned objects that are looked at in one go, whether they can be claimed or not.
+const LOOK: usize = 10_000;
+
 /// Objects that were just freed of their last referrer, to be claimed next. When there are more, the
 /// rest is found by another pass.
 const MAX_FREED: usize = 200_000;
@@ -97,17 +100,19 @@ pub(super) async fn delete_now(
 /// What to try to claim next.
 struct Queue {
     grace: Duration,
-    /// First what has just been freed: so this stays short.
+    /// Found by a pass over all that is condemned.
+    found: Vec<i64>,
+    /// Below which object that pass goes on; `None`: it has come to its end.
+    below: Option<i64>,
+    /// What has just been freed.
     freed: Vec<i64>,
-    /// Then a pass over all that is condemned.
-    below: i64,
     /// Whether something that was freed was dropped here, and is left to another pass.
     again: bool,
 }
 
 impl Queue {
     fn new(grace: Duration) -> Self {
-        Self { grace, freed: Vec::new(), below: TOP, again: false }
+        Self { grace, found: Vec::new(), below: Some(TOP), freed: Vec::new(), again: false }
     }
 
     fn freed(&mut self, ids: Vec<i64>) {
@@ -117,20 +122,32 @@ impl Queue {
     }
 
     /// Up to `limit` objects; none: there are no more.
+    ///
+    /// As long as the pass goes on, a claim is as large as may be. Following what each claim frees
+    /// instead, a closure alone would be swept after the other, and a level of one closure may be a
+    /// single path: a turn, a request and two transactions for each.
     async fn next(&mut self, cx: &Uploads, limit: usize) -> Result<Vec<i64>, CollectError> {
-        if !self.freed.is_empty() {
-            let mut ids = self.freed.split_off(self.freed.len().saturating_sub(limit));
-            ids.sort_unstable();
-            ids.dedup();
-            return Ok(ids);
+        while self.freed.len() < limit && self.found.len() < limit {
+            let Some(below) = self.below else { break };
+            let connection = cx.store.connection().await?;
+            match store::next_condemned(&connection, below, LOOK, self.grace).await? {
+                Some((last, found)) => {
+                    self.found.extend(found);
+                    self.below = Some(last);
+                }
+                // Once more, if something was dropped.
+                None => self.below = std::mem::take(&mut self.again).then_some(TOP),
+            }
         }
-        let connection = cx.store.connection().await?;
-        let mut page = store::next_condemned(&connection, self.below, limit, self.grace).await?;
-        if page.is_empty() && std::mem::take(&mut self.again) {
-            page = store::next_condemned(&connection, TOP, limit, self.grace).await?;
-        }
-        self.below = page.last().copied().unwrap_or(i64::MIN);
-        Ok(page)
+        // What was freed first: so this stays short.
+        let from = match self.freed.len() >= limit || self.found.is_empty() {
+            true => &mut self.freed,
+            false => &mut self.found,
+        };
+        let mut ids = from.split_off(from.len().saturating_sub(limit));
+        ids.sort_unstable();
+        ids.dedup();
+        Ok(ids)
     }
 }
 

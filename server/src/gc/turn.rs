@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use tracing::debug;
+
 use super::CollectError;
 use crate::store::{Store, Tx};
 
@@ -69,6 +71,8 @@ impl<'a> Turns<'a> {
             let patience = (missed < IMPATIENT_AFTER).then_some(PATIENCE);
             match self.once(patience, decision).await {
                 Ok((decided, took)) => {
+                    let turn_ms = took.as_secs_f64() * 1000.0;
+                    debug!(gc.turn_ms = turn_ms, gc.batch = self.batch, "took a turn at the gate");
                     self.batch = match took {
                         took if took > LONG => (self.batch / 2).max(MIN_BATCH),
                         took if took < SHORT => (self.batch * 2).min(MAX_BATCH),

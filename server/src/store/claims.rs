@@ -37,11 +37,13 @@ pub struct Forgotten {
     pub objects: u64,
     /// Bytes of what was stored of them.
     pub bytes: u64,
-    /// What they referred to.
+    /// What is condemned of what they referred to.
     pub freed: Vec<i64>,
 }
 
-/// A page of objects below `below` that have been garbage for `grace`, highest first.
+/// Looks at `limit` condemned objects below `below`, highest first. Answers below which one to go on,
+/// and those of them that have been garbage for `grace` and that no row refers to. `None`: there is
+/// nothing to look at.
 ///
 /// # Errors
 /// When the query fails.
@@ -50,10 +52,11 @@ pub async fn next_condemned(
     below: i64,
     limit: usize,
     grace: Duration,
-) -> Result<Vec<i64>, StoreError> {
+) -> Result<Option<(i64, Vec<i64>)>, StoreError> {
     let params: [&(dyn ToSql + Sync); 3] = [&below, &(limit as i64), &grace.as_secs_f64()];
     let rows = connection.rows("look for what may be deleted", NEXT, &params).await?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    let row = rows.first().ok_or(StoreError::NoRow("look for what may be deleted"))?;
+    Ok(row.get::<_, Option<i64>>(0).map(|last| (last, row.get(1))))
 }
 
 /// Claims those of `ids` that have been garbage for `grace`, still are, and that nobody can write and

@@ -68,10 +68,12 @@ impl DatabaseUrl {
         // Reads go by index, always: statistics are stale exactly when a great deal has changed,
         // and a plan that follows them then reads whole tables. Compiling a query takes longer
         // than any of ours runs, but the planner's estimates of key ranges make it worth it.
+        // And each execution is planned anew, by how large the tables are now: a session that planned
+        // a query while the cache was new would go on like that, and read all of it for each row.
         let ours = format!(
             "-c lock_timeout={} -c statement_timeout={} -c idle_in_transaction_session_timeout={} \
              -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off \
-             -c jit=off -c max_parallel_workers_per_gather=0",
+             -c plan_cache_mode=force_custom_plan -c jit=off -c max_parallel_workers_per_gather=0",
             LOCK_TIMEOUT.as_millis(),
             STATEMENT_TIMEOUT.as_millis(),
             STATEMENT_TIMEOUT.as_millis(),

@@ -24,6 +24,8 @@ mod pins;
 mod plan;
 mod preview;
 mod pushed;
+#[cfg(test)]
+mod query_plans;
 mod repair;
 mod retry;
 mod uploads;

@@ -25,8 +25,12 @@ WITH t AS MATERIALIZED (SELECT clock_timestamp() AS at, nextval('claims') AS tok
   SET claimed_at = t.at, claim = t.token, claim_until = t.at + make_interval(secs => $3)
   FROM t
   WHERE o.id = ANY (ARRAY(SELECT id FROM asked WHERE NOT writable AND NOT needed))
-  RETURNING o.id, o.key, o.size, o.stored_at IS NOT NULL AS stored
+  RETURNING o.id, o.key
 )
-SELECT t.token, extract(epoch FROM t.at)::float8 AS at, a.id, c.key, a.needed, a.writable
-FROM t CROSS JOIN asked a LEFT JOIN claimed c ON c.id = a.id
-ORDER BY a.id DESC
+-- No join of the two: each row of the one would be compared with each of the other.
+SELECT t.token, extract(epoch FROM t.at)::float8 AS at, r.id, r.key, r.needed, r.writable
+FROM t CROSS JOIN (
+  SELECT c.id, c.key, false AS needed, false AS writable FROM claimed c
+  UNION ALL
+  SELECT a.id, NULL, a.needed, a.writable FROM asked a WHERE a.needed OR a.writable) r
+ORDER BY r.id DESC

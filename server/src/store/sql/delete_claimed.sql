@@ -1,6 +1,7 @@
 -- $1 token, $2 objects of that claim that are not in the bucket any more. One whose claim has lapsed is
--- somebody else's. Answers how many rows went, the bytes that were freed, and what they referred to: nothing
--- may refer to that any more.
+-- somebody else's. Answers how many rows went, the bytes that were freed, and what is garbage of what they
+-- referred to: nothing may refer to that any more. What lives is left out, or a claim would look at all of
+-- a cache's core for each batch, with the gate closed.
 WITH gone AS (
   DELETE FROM objects o WHERE o.id = ANY ($2) AND o.claim = $1
   RETURNING o.id, CASE WHEN o.stored_at IS NULL THEN 0 ELSE coalesce(o.size, 0) END AS bytes
@@ -12,5 +13,6 @@ WITH gone AS (
   DELETE FROM candidates c WHERE c.object_id = ANY (ARRAY(SELECT id FROM gone))
 )
 SELECT count(*), coalesce(sum(bytes), 0)::bigint,
-       coalesce((SELECT array_agg(DISTINCT dst) FROM unlinked), '{}')
+       coalesce((SELECT array_agg(f.dst) FROM (SELECT DISTINCT dst FROM unlinked) f
+                 WHERE (SELECT o.condemned_at FROM objects o WHERE o.id = f.dst LIMIT 1) IS NOT NULL), '{}')
 FROM gone

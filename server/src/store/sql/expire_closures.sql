@@ -4,7 +4,7 @@ WITH old AS MATERIALIZED (
   WHERE c.pushed_at < to_timestamp($1)
     AND (SELECT true FROM pins p WHERE p.object_id = c.object_id LIMIT 1) IS NULL
     AND (SELECT true FROM pins p WHERE p.filed = c.object_id LIMIT 1) IS NULL
-  ORDER BY c.pushed_at LIMIT $2
+  LIMIT $2
 ), gone AS (
   DELETE FROM closures c WHERE c.ctid = ANY (ARRAY(SELECT ctid FROM old)) RETURNING c.object_id
 ), noted AS (

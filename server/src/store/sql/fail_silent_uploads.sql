@@ -5,6 +5,6 @@ UPDATE uploads SET state = 2
 WHERE number = ANY (ARRAY(
   SELECT number FROM uploads
   WHERE state = 0 AND called_at < now() - make_interval(secs => $1) AND expires_at < now()
-  ORDER BY called_at LIMIT $2
+  LIMIT $2
   FOR UPDATE SKIP LOCKED))
 RETURNING number

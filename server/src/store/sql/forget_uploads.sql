@@ -7,5 +7,5 @@ WHERE number = ANY (ARRAY(
     AND (SELECT true FROM holds h WHERE h.upload = u.number LIMIT 1) IS NULL
     AND (SELECT true FROM upload_paths p WHERE p.upload = u.number LIMIT 1) IS NULL
     AND (SELECT true FROM multiparts m WHERE m.upload = u.number LIMIT 1) IS NULL
-  ORDER BY u.called_at LIMIT $2
+  LIMIT $2
   FOR UPDATE SKIP LOCKED))

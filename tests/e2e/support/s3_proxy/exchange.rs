@@ -200,6 +200,8 @@ async fn answer(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code>\
          <Message>The test wants it so.</Message></Error>"
     );
+    // Without a code it is not S3 who speaks.
+    let xml = if code.is_empty() { "<html>The test wants it so.</html>".to_owned() } else { xml };
     write_answer(sender, request, status, retry_after, &xml).await
 }
 
