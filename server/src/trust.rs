@@ -41,6 +41,11 @@ pub enum Distrust {
          another one; {REPAIR}"
     )]
     BucketOlder(ObjectKey),
+    /// The database knew nothing when it first met a bucket with narinfos.
+    #[error(
+        "the database was empty when niks3 first started with it, and the bucket was not; {REPAIR}"
+    )]
+    New,
     /// The database cannot be asked.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -55,7 +60,7 @@ impl Distrust {
     /// Whether it was found that they do not fit. Else nobody knows at this moment.
     #[must_use]
     pub fn is_found(&self) -> bool {
-        matches!(self, Self::Moved | Self::DatabaseOlder(_) | Self::BucketOlder(_))
+        matches!(self, Self::Moved | Self::DatabaseOlder(_) | Self::BucketOlder(_) | Self::New)
     }
 }
 
@@ -83,15 +88,16 @@ async fn compare(cx: &Uploads, identity: Identity) -> Result<Identity, Distrust>
     let found = generations(&cx.bucket).await?;
     let Some((cluster, generation)) = &identity.recorded else {
         explain(&found, &Generation::default())?;
-        if identity.empty {
-            known_narinfos(&cx.bucket).await?;
-        }
+        let new = identity.empty && has_narinfos(&cx.bucket).await?;
         let connection = cx.store.connection().await?;
-        store::first_identity(&connection).await?;
-        return Ok(store::identity(&connection).await?);
+        store::first_identity(&connection, new.then(random_part)).await?;
+        return if new { Err(Distrust::New) } else { Ok(store::identity(&connection).await?) };
     };
     if *cluster != identity.cluster {
         return Err(Distrust::Moved);
+    }
+    if generation.is_new() {
+        return Err(Distrust::New);
     }
     explain(&found, generation)?;
     Ok(identity)
@@ -118,14 +124,10 @@ fn explain(found: &[(u64, RandomPart)], known: &Generation) -> Result<(), Distru
 }
 
 /// A new database that knows nothing may stand before an old bucket in which nothing was collected yet.
-async fn known_narinfos(bucket: &Bucket) -> Result<(), Distrust> {
+async fn has_narinfos(bucket: &Bucket) -> Result<bool, S3Error> {
     // Keys of narinfos begin with any character of their hashes: the first page has some, if there are many.
-    for listed in bucket.list("", "").await? {
-        if let Ok(key @ ObjectKey::NarInfo(_)) = listed.key.parse() {
-            return Err(Distrust::DatabaseOlder(key));
-        }
-    }
-    Ok(())
+    let page = bucket.list("", "").await?;
+    Ok(page.iter().any(|listed| matches!(listed.key.parse(), Ok(ObjectKey::NarInfo(_)))))
 }
 
 async fn generations(bucket: &Bucket) -> Result<Vec<(u64, RandomPart)>, S3Error> {

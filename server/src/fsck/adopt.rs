@@ -1,6 +1,9 @@
 //! What lies in the bucket and the database does not know: a restored database has forgotten it.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use futures_util::{StreamExt as _, stream};
 use niks3_core::{
@@ -59,11 +62,15 @@ pub(super) async fn narinfos(cx: &Uploads, strays: &[StorePathHash]) -> Result<A
             Found::Gone => {}
         }
     }
+    let mut hopeless: HashSet<StorePathHash> = broken.iter().copied().collect();
     let mut refused = broken;
     for hash in references_first(&references) {
-        match adopt(cx, hash).await? {
+        match adopt(cx, hash, &hopeless).await? {
             Outcome::Adopted => adopted.narinfos += 1,
-            Outcome::Refused => refused.push(hash),
+            Outcome::Refused => {
+                hopeless.insert(hash);
+                refused.push(hash);
+            }
             Outcome::NotNow => {}
         }
     }
@@ -140,7 +147,11 @@ enum Outcome {
 }
 
 /// Adopts one narinfo, if it can be realised at this moment.
-async fn adopt(cx: &Uploads, hash: StorePathHash) -> Result<Outcome, FsckError> {
+async fn adopt(
+    cx: &Uploads,
+    hash: StorePathHash,
+    hopeless: &HashSet<StorePathHash>,
+) -> Result<Outcome, FsckError> {
     let Found::Ours(found, text) = read(cx, hash).await? else { return Ok(Outcome::NotNow) };
     let head = cx.bucket.head(&found.nar).await?;
     let there = head.is_some_and(|head| {
@@ -152,7 +163,7 @@ async fn adopt(cx: &Uploads, hash: StorePathHash) -> Result<Outcome, FsckError> 
     }
     let listing = ObjectKey::Listing(hash);
     let listing = cx.bucket.head(&listing).await?.map(|head| (listing, head.bytes.unwrap_or(0)));
-    Ok(upload::retry(|| async {
+    let outcome = upload::retry(|| async {
         let mut connection = cx.store.connection().await?;
         let tx = connection.begin().await?;
         store::insert_narinfo_rows(&tx, &[hash]).await?;
@@ -179,7 +190,27 @@ async fn adopt(cx: &Uploads, hash: StorePathHash) -> Result<Outcome, FsckError> 
         tx.commit().await?;
         Ok(Outcome::Adopted)
     })
-    .await?)
+    .await?;
+    if matches!(outcome, Outcome::Refused) && all_there(cx, &found.references, hopeless).await? {
+        return Ok(Outcome::NotNow);
+    }
+    Ok(outcome)
+}
+
+/// Whether a narinfo's references are all in the bucket, though some cannot be adopted at this moment.
+async fn all_there(
+    cx: &Uploads,
+    references: &[StorePathHash],
+    hopeless: &HashSet<StorePathHash>,
+) -> Result<bool, FsckError> {
+    for reference in references {
+        if hopeless.contains(reference)
+            || cx.bucket.head(&ObjectKey::NarInfo(*reference)).await?.is_none()
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Makes garbage of NARs and listings that nobody knows: ordinary collection deletes them.

@@ -26,7 +26,11 @@ const CONFIRM_AT: usize = 1000;
 const INDEX: &str = "index.html";
 
 /// Finds out in what bucket and table differ.
-pub(super) async fn check(cx: &Uploads, report: &mut Report) -> Result<(), FsckError> {
+pub(super) async fn check(
+    cx: &Uploads,
+    fenced: bool,
+    report: &mut Report,
+) -> Result<(), FsckError> {
     let (page, last, ended) = (VecDeque::new(), String::new(), false);
     let mut listing = Listing { bucket: &cx.bucket, page, last, ended };
     let (page, last) = (VecDeque::new(), String::new());
@@ -59,13 +63,13 @@ pub(super) async fn check(cx: &Uploads, report: &mut Report) -> Result<(), FsckE
         }
         suspects.extend(suspect(there, row));
         if suspects.len() >= CONFIRM_AT {
-            strangers += add(cx, std::mem::take(&mut suspects), report).await?;
+            strangers += add(cx, fenced, std::mem::take(&mut suspects), report).await?;
         }
         if pin_files.len() >= CONFIRM_AT {
             pins::check_files(cx, std::mem::take(&mut pin_files), report).await?;
         }
     }
-    strangers += add(cx, suspects, report).await?;
+    strangers += add(cx, fenced, suspects, report).await?;
     pins::check_files(cx, pin_files, report).await?;
     report.foreign += strangers;
     report.in_bucket = Some(in_bucket - strangers);
@@ -74,8 +78,13 @@ pub(super) async fn check(cx: &Uploads, report: &mut Report) -> Result<(), FsckE
 
 /// Reports those that are confirmed, but for narinfos that something else has written. Answers how many these
 /// are.
-async fn add(cx: &Uploads, suspects: Vec<Suspect>, report: &mut Report) -> Result<u64, FsckError> {
-    let looked: Vec<Option<Finding>> = stream::iter(confirm(cx, suspects).await?)
+async fn add(
+    cx: &Uploads,
+    fenced: bool,
+    suspects: Vec<Suspect>,
+    report: &mut Report,
+) -> Result<u64, FsckError> {
+    let looked: Vec<Option<Finding>> = stream::iter(confirm(cx, fenced, suspects).await?)
         .map(|finding| async move {
             let foreign = finding.kind == Kind::ObjectWithoutRow
                 && match finding.key.parse() {

@@ -27,9 +27,10 @@ pub(super) struct Suspect {
     pub(super) row: Option<KnownObject>,
 }
 
-/// What of it is wrong.
+/// What of it is wrong. `fenced`: see [`super::report_with`].
 pub(super) async fn confirm(
     cx: &Uploads,
+    fenced: bool,
     suspects: Vec<Suspect>,
 ) -> Result<Vec<Finding>, FsckError> {
     if suspects.is_empty() {
@@ -53,7 +54,7 @@ pub(super) async fn confirm(
         .filter_map(|suspect| Some(suspect.row.as_ref()?.id))
         .collect();
     let abandoned: HashSet<i64> =
-        store::abandoned_narinfos(&connection, &unwritten).await?.into_iter().collect();
+        store::abandoned_narinfos(&connection, &unwritten, fenced).await?.into_iter().collect();
     let rows: HashMap<&str, &KnownObject> =
         rows.iter().map(|row| (row.key.as_str(), row)).collect();
     let findings = suspects.iter().zip(&keys).filter_map(|(suspect, key)| {

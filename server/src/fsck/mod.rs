@@ -109,10 +109,16 @@ pub struct Finding {
 /// # Errors
 /// When database or bucket cannot be asked.
 pub async fn report(cx: &Uploads, s3: bool) -> Result<Report, FsckError> {
+    report_with(cx, s3, false).await
+}
+
+/// The same. With `fenced`, narinfos that nobody knows what they say are reported too while somebody may still be
+/// writing them: until they are adopted, nothing keeps their NARs.
+async fn report_with(cx: &Uploads, s3: bool, fenced: bool) -> Result<Report, FsckError> {
     let mut report = Report::default();
     tables::check(&cx.store, &mut report).await?;
     if s3 {
-        bucket::check(cx, &mut report).await?;
+        bucket::check(cx, fenced, &mut report).await?;
         pins::check(cx, &mut report).await?;
     }
     Ok(report)

@@ -8,7 +8,7 @@ use niks3_core::object_key::ObjectKey;
 use serde::Serialize;
 use tracing::info;
 
-use super::{Finding, FsckError, Kind, Report, adopt, report, texts, unpublish};
+use super::{Finding, FsckError, Kind, Report, adopt, report_with, texts, unpublish};
 use crate::{
     store::{self, CollectionLock, Token},
     trust,
@@ -48,14 +48,15 @@ pub async fn repair(cx: &Uploads, s3: bool) -> Result<Report, FsckError> {
     let lock = CollectionLock::try_take(&cx.store).await?.ok_or(FsckError::Busy)?;
     let mut repaired = Repaired::default();
     let mut left = Report::default();
-    if s3 && trust::check(cx).await.is_err_and(|distrust| distrust.is_found()) {
+    let distrusted = s3 && trust::check(cx).await.is_err_and(|distrust| distrust.is_found());
+    if distrusted {
         repaired.lost += texts::void_others(cx).await? as u64;
     }
     for round in 1..=ROUNDS {
         lock.check().await?;
         // Claims of a collector that died: what they hold cannot be mended.
         upload::lapse_claims(cx).await?;
-        left = report(cx, s3).await?;
+        left = report_with(cx, s3, distrusted).await?;
         info!(round, findings = left.findings.len(), "looked for what to mend");
         if left.is_clean() {
             break;

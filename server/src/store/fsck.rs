@@ -141,15 +141,17 @@ pub async fn objects_of(
     Ok(rows.iter().map(object).collect())
 }
 
-/// Those of these narinfos that are not stored, not composed, and that nobody can write.
+/// Those of these narinfos that are not stored, not composed, and that nobody can write; with `fenced`, those
+/// too that somebody may still be writing.
 ///
 /// # Errors
 /// When the query fails.
 pub async fn abandoned_narinfos(
     connection: &Connection,
     ids: &[i64],
+    fenced: bool,
 ) -> Result<Vec<i64>, StoreError> {
-    let rows = connection.rows("look for abandoned narinfos", ABANDONED, &[&ids]).await?;
+    let rows = connection.rows("look for abandoned narinfos", ABANDONED, &[&ids, &fenced]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 

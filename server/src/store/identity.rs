@@ -32,6 +32,15 @@ pub struct Generation {
     pub next: Option<RandomPart>,
 }
 
+impl Generation {
+    /// The database was empty when it first met its bucket, and the bucket was not. That is remembered as a
+    /// name of no generation, or the first push would make the database look as if it had always been there.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.number == 0 && self.name.is_some()
+    }
+}
+
 /// What is known, and what is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -104,12 +113,17 @@ pub async fn set_next_generation(
     connection.execute("name the next generation", sql, &[&name.to_string()]).await.map(drop)
 }
 
-/// Writes down which PostgreSQL this is, if nobody has.
+/// Writes down which PostgreSQL this is, if nobody has. With a name, that the database [is
+/// new](Generation::is_new).
 ///
 /// # Errors
 /// When the query fails.
-pub async fn first_identity(connection: &Connection) -> Result<(), StoreError> {
-    connection.execute("record the identity", FIRST, &[]).await.map(drop)
+pub async fn first_identity(
+    connection: &Connection,
+    new: Option<RandomPart>,
+) -> Result<(), StoreError> {
+    let new = new.map(|name| name.to_string());
+    connection.execute("record the identity", FIRST, &[&new]).await.map(drop)
 }
 
 /// Writes down that a generation is in the bucket that was [named](set_next_generation) before. `false`:
