@@ -86,6 +86,11 @@ enum Found {
     Gone,
 }
 
+/// Whether something else has written a narinfo: it is left alone.
+pub(super) async fn is_foreign(cx: &Uploads, hash: StorePathHash) -> Result<bool, FsckError> {
+    Ok(matches!(read(cx, hash).await?, Found::Foreign))
+}
+
 async fn read(cx: &Uploads, hash: StorePathHash) -> Result<Found, FsckError> {
     let key = ObjectKey::NarInfo(hash);
     let Some(text) = cx.bucket.text(&key).await? else { return Ok(Found::Gone) };

@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use niks3_core::object_key::{ObjectKey, ObjectKind};
 
 use super::{
-    FsckError, Kind, Report,
-    confirm::{Suspect, confirm},
+    Finding, FsckError, Kind, Report, adopt,
+    confirm::{LOOKS_AT_ONCE, Suspect, confirm},
     pins,
 };
 use crate::{
@@ -31,7 +32,7 @@ pub(super) async fn check(cx: &Uploads, report: &mut Report) -> Result<(), FsckE
     let (page, last) = (VecDeque::new(), String::new());
     let mut table = Table { store: &cx.store, page, last, ended };
     let (mut suspects, mut pin_files) = (Vec::new(), Vec::new());
-    let mut in_bucket = 0;
+    let (mut in_bucket, mut strangers) = (0, 0);
     loop {
         listing.fill().await?;
         table.fill().await?;
@@ -58,16 +59,37 @@ pub(super) async fn check(cx: &Uploads, report: &mut Report) -> Result<(), FsckE
         }
         suspects.extend(suspect(there, row));
         if suspects.len() >= CONFIRM_AT {
-            report.add(confirm(cx, std::mem::take(&mut suspects)).await?);
+            strangers += add(cx, std::mem::take(&mut suspects), report).await?;
         }
         if pin_files.len() >= CONFIRM_AT {
             pins::check_files(cx, std::mem::take(&mut pin_files), report).await?;
         }
     }
-    report.add(confirm(cx, suspects).await?);
+    strangers += add(cx, suspects, report).await?;
     pins::check_files(cx, pin_files, report).await?;
-    report.in_bucket = Some(in_bucket);
+    report.foreign += strangers;
+    report.in_bucket = Some(in_bucket - strangers);
     Ok(())
+}
+
+/// Reports those that are confirmed, but for narinfos that something else has written. Answers how many these
+/// are.
+async fn add(cx: &Uploads, suspects: Vec<Suspect>, report: &mut Report) -> Result<u64, FsckError> {
+    let looked: Vec<Option<Finding>> = stream::iter(confirm(cx, suspects).await?)
+        .map(|finding| async move {
+            let foreign = finding.kind == Kind::ObjectWithoutRow
+                && match finding.key.parse() {
+                    Ok(ObjectKey::NarInfo(hash)) => adopt::is_foreign(cx, hash).await?,
+                    _ => false,
+                };
+            Ok::<_, FsckError>((!foreign).then_some(finding))
+        })
+        .buffered(LOOKS_AT_ONCE)
+        .try_collect()
+        .await?;
+    let foreign = looked.iter().filter(|finding| finding.is_none()).count() as u64;
+    report.add(looked.into_iter().flatten());
+    Ok(foreign)
 }
 
 /// What may be wrong with an object in the bucket and its row.

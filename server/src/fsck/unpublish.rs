@@ -5,7 +5,7 @@
 //! deletes it can no longer be under way, whoever dies. Unlike there its row stays, and what is recorded of it:
 //! when what it needs is pushed again, it is published again.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use niks3_core::{causes::causes, store_path::StorePathHash};
 use tokio::time::Instant;
@@ -33,7 +33,7 @@ pub(super) async fn strays(cx: &Uploads, strays: &[StorePathHash]) -> Result<u64
             Ok(ids)
         })
         .await?;
-        removed += remove(cx, &ids).await?;
+        removed += remove(cx, &ids).await?.len() as u64;
     }
     Ok(removed)
 }
@@ -44,7 +44,7 @@ pub(super) async fn published(cx: &Uploads, broken: &[i64]) -> Result<u64, FsckE
     if broken.is_empty() {
         return Ok(0);
     }
-    let all = upload::retry(|| async {
+    let mut left = upload::retry(|| async {
         let mut connection = cx.store.connection().await?;
         let tx = connection.begin().await?;
         Ok(store::referrers(&tx, broken).await?)
@@ -53,19 +53,20 @@ pub(super) async fn published(cx: &Uploads, broken: &[i64]) -> Result<u64, FsckE
     let mut removed = 0;
     // Each turn takes what no published narinfo refers to any more.
     loop {
-        let mut went = 0;
-        for chunk in all.chunks(MAX_BATCH) {
-            went += remove(cx, chunk).await?;
+        let mut gone = HashSet::new();
+        for chunk in left.chunks(MAX_BATCH) {
+            gone.extend(remove(cx, chunk).await?);
         }
-        removed += went;
-        if went == 0 {
+        if gone.is_empty() {
             return Ok(removed);
         }
+        removed += gone.len() as u64;
+        left.retain(|id| !gone.contains(id));
     }
 }
 
-/// Claims what can be claimed of these, and removes it.
-async fn remove(cx: &Uploads, ids: &[i64]) -> Result<u64, FsckError> {
+/// Claims what can be claimed of these, and removes it. Answers what went.
+async fn remove(cx: &Uploads, ids: &[i64]) -> Result<Vec<i64>, FsckError> {
     let times = cx.bucket.times;
     let fence = times.writable(times.delete_url(), 0);
     let claimed = upload::retry(|| async {
@@ -86,7 +87,7 @@ async fn remove(cx: &Uploads, ids: &[i64]) -> Result<u64, FsckError> {
         Ok(tx.commit().await?)
     })
     .await?;
-    Ok(gone.len() as u64)
+    Ok(gone)
 }
 
 async fn delete(cx: &Uploads, claim: &Claim, fence: Fence) -> Vec<i64> {
