@@ -63,7 +63,8 @@ pub(super) async fn sweep(run: &mut Run<'_>) -> Result<(), CollectError> {
             let (claim, until) = turns.take(&claiming).await?;
             run.progress.objects_spared += claim.spared;
             if !claim.objects.is_empty() {
-                under_way.spawn(delete(Arc::clone(cx), claim, until));
+                let cx = Arc::clone(cx);
+                under_way.spawn(async move { delete(&cx, claim, until).await });
             }
         }
         // Nothing under way, and nothing was found to begin with.
@@ -181,7 +182,7 @@ impl Decision for Claiming<'_> {
 }
 
 /// Deletes what was claimed, first in the bucket, then its rows: only of what no request under way names.
-async fn delete(cx: Arc<Uploads>, claim: Claim, until: Instant) -> Result<Swept, CollectError> {
+async fn delete(cx: &Uploads, claim: Claim, until: Instant) -> Result<Swept, CollectError> {
     let fence = Fence { signed_at: claim.at, until };
     let keys: Vec<_> = claim.objects.iter().map(|(_, key)| key.clone()).collect();
     let outcomes = cx.bucket.delete(&keys, fence).await;
