@@ -14,7 +14,7 @@ use niks3_server::{
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 
-use crate::{BLOCK, options::Options, say};
+use crate::{BLOCK, options::Options};
 
 const CACHE: &str = include_str!("cache.sql");
 
@@ -43,7 +43,6 @@ const MARK: &str = "
 pub struct Cluster {
     postgres: Postgres,
     folder: TempDir,
-    keeps: bool,
 }
 
 pub struct Cache {
@@ -66,7 +65,7 @@ impl Cluster {
         };
         let settings = SETTINGS.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec();
         let postgres = Postgres::start(PostgresOptions { data_dir, settings }).await.unwrap();
-        Self { postgres, folder, keeps: options.keep.is_some() }
+        Self { postgres, folder }
     }
 
     pub fn folder(&self) -> &Path {
@@ -74,10 +73,6 @@ impl Cluster {
     }
 
     pub async fn stop(self) {
-        if self.keeps {
-            let admin = self.connect("postgres").await;
-            admin.batch_execute("DROP DATABASE IF EXISTS measured WITH (FORCE)").await.unwrap();
-        }
         self.postgres.stop().await;
     }
 
@@ -95,15 +90,6 @@ impl Cluster {
                 .await
                 .unwrap();
         }
-        let name = if self.keeps {
-            say("copying what was kept");
-            let copy = format!("CREATE DATABASE measured TEMPLATE {name} STRATEGY file_copy");
-            admin.batch_execute("DROP DATABASE IF EXISTS measured WITH (FORCE)").await.unwrap();
-            admin.batch_execute(&copy).await.unwrap();
-            "measured".to_owned()
-        } else {
-            name
-        };
         let client = self.connect(&name).await;
         Cache { client, url: self.postgres.connection_string(&name) }
     }
@@ -152,7 +138,7 @@ impl Cache {
         let every = (all / blocks).max(1);
         let sql = format!(
             "UPDATE closures SET pushed_at = now() - interval '{days} days' WHERE object_id IN ( \
-               SELECT object_id FROM closures WHERE pushed_at > now() - interval '1 day' \
+               SELECT object_id FROM closures WHERE pushed_at > now() - interval '500 days' \
                  AND (object_id - 3500) / {BLOCK} % {every} = {every} / 2 \
                ORDER BY object_id LIMIT {blocks})"
         );
@@ -226,6 +212,15 @@ impl Cache {
     pub async fn reset_statements(&self) {
         let reset = "SELECT pg_stat_statements_reset()";
         self.client.batch_execute(reset).await.unwrap();
+    }
+
+    /// What took longest since, a line for each statement.
+    pub async fn statements(&self) -> String {
+        let sql = "SELECT format('%8s ms %7s calls %8s rows  %s', round(total_exec_time), calls, rows, \
+                     left(regexp_replace(regexp_replace(query, '--[^\\n]*\\n', '', 'g'), '\\s+', ' ', 'g'), 90)) \
+                   FROM pg_stat_statements ORDER BY total_exec_time DESC LIMIT 12";
+        let rows = self.client.query(sql, &[]).await.unwrap();
+        rows.iter().map(|row| row.get::<_, String>(0) + "\n").collect()
     }
 
     /// Milliseconds that statements with this text took since.

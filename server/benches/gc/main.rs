@@ -110,7 +110,9 @@ async fn collect(cache: &Cache, bucket: &Bucket, case: Case<'_>, tables: &mut Ta
     let server = Server::start(cache, bucket).await;
     let run = server.collect(cache, bucket, case.age).await;
     server.stop().await;
-    tables.runs.push(Run { size: case.size, name: case.name.to_owned(), ..run });
+    let run = Run { size: case.size, name: case.name.to_owned(), ..run };
+    say(&format!("{run:?}\n{}", cache.statements().await));
+    tables.runs.push(run);
 }
 
 /// The same on a bucket that really has the objects.

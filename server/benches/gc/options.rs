@@ -11,7 +11,7 @@ pub struct Options {
     pub real_objects: u64,
     pub pushes: bool,
     pub mark: bool,
-    /// Where caches that were made are kept for the next time.
+    /// Where caches are made and left; those that are there are used.
     pub keep: Option<PathBuf>,
     /// Where the databases lie otherwise.
     pub dir: PathBuf,

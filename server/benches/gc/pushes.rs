@@ -34,7 +34,7 @@ impl<'a> Pushers<'a> {
     pub async fn new(cache: &Cache, server: &'a Server) -> Self {
         let roots = format!(
             "SELECT object_id FROM (SELECT object_id, row_number() OVER (ORDER BY object_id) AS n, \
-               count(*) OVER () AS all FROM closures WHERE pushed_at > now() - interval '1 day') c \
+               count(*) OVER () AS all FROM closures WHERE pushed_at > now() - interval '500 days') c \
              WHERE n % greatest(1, c.all / {CLOSURES}) = 0 LIMIT {CLOSURES}"
         );
         let mut known = Vec::new();

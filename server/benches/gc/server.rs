@@ -141,7 +141,10 @@ impl Server {
                 break last;
             }
         };
-        assert_eq!(last["state"], "finished", "{last}");
+        if last["state"] != "finished" {
+            self.lines.lock().unwrap().iter().for_each(|(_, line)| eprintln!("{line}"));
+            panic!("{last}");
+        }
         let progress = &last["progress"];
         let at = |text: &str| self.seen(text).unwrap_or_else(|| panic!("no line has {text}")).0;
         let condemn = at("gc.phase=Condemn");
@@ -159,7 +162,7 @@ impl Server {
             condemn: sweep - condemn,
             sweep: at("garbage collection has ended") - sweep,
             looks_ms: cache.statement_ms("AS ripe").await,
-            claims_ms: cache.statement_ms("nextval('claims')").await,
+            claims_ms: cache.statement_ms("SET claimed_at = t.at").await,
             rows_ms: cache.statement_ms("o.claim = $1").await,
             deletes: match bucket {
                 Bucket::Stub(stub) => stub.take_deletes(),

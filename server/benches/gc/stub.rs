@@ -16,6 +16,9 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 
+/// Clients insist on it.
+const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
+
 /// Bytes of a request: a thousand keys.
 const MAX_BODY: usize = 4 * 1024 * 1024;
 
@@ -84,7 +87,7 @@ impl Stub {
         });
         let all: String = keys.collect();
         format!(
-            "<ListBucketResult><Name>b</Name><Prefix></Prefix><KeyCount>0</KeyCount>\
+            "<ListBucketResult xmlns=\"{NAMESPACE}\"><Name>b</Name><Prefix></Prefix><KeyCount>0</KeyCount>\
              <MaxKeys>1000</MaxKeys><IsTruncated>false</IsTruncated>{all}</ListBucketResult>"
         )
         .into_response()
@@ -95,5 +98,5 @@ fn deleted(request: &str) -> Response {
     let keys = request.split("<Key>").skip(1).filter_map(|rest| rest.split_once("</Key>"));
     let each: String =
         keys.map(|(key, _)| format!("<Deleted><Key>{key}</Key></Deleted>")).collect();
-    format!("<DeleteResult>{each}</DeleteResult>").into_response()
+    format!("<DeleteResult xmlns=\"{NAMESPACE}\">{each}</DeleteResult>").into_response()
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// One collection.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Run {
     pub size: u64,
     pub name: String,

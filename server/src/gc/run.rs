@@ -1,6 +1,9 @@
 //! One run: what it was asked, how far it is, and that it is the only one.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use niks3_core::wire::{CollectPhase, CollectProgress, CollectRequest};
 use tracing::info;
@@ -17,7 +20,7 @@ const NOTED_EVERY: Duration = Duration::from_millis(500);
 
 /// A run under way.
 pub(super) struct Run<'a> {
-    pub(super) cx: &'a Uploads,
+    pub(super) cx: &'a Arc<Uploads>,
     pub(super) progress: CollectProgress,
     /// What is old is older than at this time, the database's: a push during the run is not.
     started_at: f64,
@@ -29,7 +32,7 @@ pub(super) struct Run<'a> {
 
 impl<'a> Run<'a> {
     pub(super) fn new(
-        cx: &'a Uploads,
+        cx: &'a Arc<Uploads>,
         lock: CollectionLock,
         request: CollectRequest,
         (number, started_at): (i64, f64),

@@ -3,11 +3,10 @@
 //! Nothing is claimed that any row refers to. So what refers to an object has been confirmed deleted,
 //! in an earlier request and transaction, before the object itself is touched.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use niks3_core::causes::causes;
-use tokio::time::Instant;
+use tokio::{task::JoinSet, time::Instant};
 use tracing::warn;
 
 use super::{
@@ -46,7 +45,9 @@ pub(super) async fn sweep(run: &mut Run<'_>) -> Result<(), CollectError> {
     let mut clock = Clock::measure(cx).await?;
     let mut turns = Turns::new(&cx.store);
     let mut queue = Queue::new(run.grace());
-    let mut under_way = FuturesUnordered::new();
+    // Tasks, since we wait for much else meanwhile: what is under way has turns at S3 that others may
+    // wait for, such as our look at its clock.
+    let mut under_way = JoinSet::new();
     loop {
         run.keep().await?;
         while under_way.len() < CLAIMS_AT_ONCE {
@@ -62,12 +63,13 @@ pub(super) async fn sweep(run: &mut Run<'_>) -> Result<(), CollectError> {
             let (claim, until) = turns.take(&claiming).await?;
             run.progress.objects_spared += claim.spared;
             if !claim.objects.is_empty() {
-                under_way.push(delete(cx, claim, until));
+                let cx = Arc::clone(cx);
+                under_way.spawn(async move { delete(&cx, claim, until).await });
             }
         }
         // Nothing under way, and nothing was found to begin with.
-        let Some(swept) = under_way.next().await else { return Ok(()) };
-        let Swept { forgotten, failed } = swept?;
+        let Some(swept) = under_way.join_next().await else { return Ok(()) };
+        let Swept { forgotten, failed } = swept.expect("a delete does not panic")?;
         run.progress.objects_deleted_after_grace_period += forgotten.objects;
         run.progress.bytes_freed += forgotten.bytes;
         run.progress.objects_failed_to_delete += failed;

@@ -74,7 +74,7 @@ async fn begin(
 }
 
 async fn carry_out(
-    cx: &Uploads,
+    cx: &Arc<Uploads>,
     request: CollectRequest,
     lock: CollectionLock,
     opened: (i64, f64),

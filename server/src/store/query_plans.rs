@@ -23,7 +23,8 @@ const FILL: &str = "
     INSERT INTO upload_paths SELECT 1 + object_id % 40, object_id, store_path, nar_hash, 1, NULL, NULL, '', '{}', '', 0
       FROM narinfos WHERE object_id % 2 = 0;
     INSERT INTO multiparts SELECT id, key, 1 FROM objects WHERE kind = 2 AND id % 10 = 7;
-    INSERT INTO pins SELECT 'pin-' || object_id, object_id, object_id, NULL, now(), now()
+    INSERT INTO pins (name, object_id, filed, created_at, moved_at)
+      SELECT 'pin-' || object_id, object_id, object_id, now(), now()
       FROM closures WHERE object_id % 8 = 1;
     INSERT INTO candidates SELECT id FROM objects WHERE id % 7 = 0;
     -- Nothing needs any narinfo of block 40; 50 to 69 are condemned; of 50 the narinfos are gone; those of 60
