@@ -77,9 +77,7 @@ impl Tries {
         }
         // From the first failure on, not from the call: a plan may well take minutes.
         let failed_at = *self.failed_at.get_or_insert(now);
-        // A server that says when to come back is there: something is being deleted, or it is busy.
-        let waits = known.served || error.retry_after().is_some();
-        let patience = if waits { PATIENCE } else { FIRST_PATIENCE };
+        let patience = if known.served { PATIENCE } else { FIRST_PATIENCE };
         let pause = self.pauses.next()?.max(error.retry_after().unwrap_or_default());
         if now + pause > failed_at + patience {
             return None;
@@ -195,8 +193,6 @@ mod tests {
         assert_eq!(pause(&refused(503, Some(5)), NEW), Some(5 * SECOND));
         assert!(pause(&refused(503, Some(0)), NEW).unwrap() >= Duration::from_millis(300));
         assert_eq!(pause(&refused(503, Some(30)), SERVED), Some(30 * SECOND));
-        // It is there, though it has not served us yet.
-        assert_eq!(pause(&refused(503, Some(30)), NEW), Some(30 * SECOND));
-        assert_eq!(pause(&refused(503, Some(121)), NEW), None);
+        assert_eq!(pause(&refused(503, Some(30)), NEW), None);
     }
 }
