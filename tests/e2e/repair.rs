@@ -303,6 +303,10 @@ async fn what_needs_a_nar_that_is_lost_goes_and_the_next_push_sends_that_nar_alo
         cache.assert_consistent().await;
         assert_eq!(cache.bucket.keys_ending(".narinfo").await.len(), 4 - gone, "{repaired}");
         assert_eq!(cache.bucket.keys_ending(".nar.zst").await.len(), 3, "no other NAR is lost");
+        // Neither does a collection take them.
+        cache.change(ANSWERED).await;
+        cache.collected(&nothing_old()).await;
+        assert_eq!(cache.bucket.keys_ending(".nar.zst").await.len(), 3, "no other NAR is lost");
         let push = HandPush::plan(&cache.server.url(), &graph, &[2, other]).await.unwrap();
         assert_eq!(push.missing, [lost as u32]);
         push.send().await.unwrap();

@@ -71,6 +71,8 @@ async fn start() -> (Parts, (Postgres, Option<EmbeddedS3>)) {
         ("fsync", "off"),
         ("max_connections", "300"),
         ("shared_preload_libraries", "pg_stat_statements"),
+        // Of all tests at once: what is thrown out for lack of room would be missed.
+        ("pg_stat_statements.max", "50000"),
     ];
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
     let data_dir = dir.join("postgres");

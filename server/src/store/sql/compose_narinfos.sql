@@ -7,6 +7,15 @@ WITH c AS MATERIALIZED (
 ), composed AS (
   INSERT INTO narinfos (object_id, store_path, nar_hash, nar_id, narinfo)
   SELECT id, store_path, nar_hash, nar_id, narinfo FROM c
+), stale AS (
+  -- of an older composition that was found to be void
+  DELETE FROM refs r WHERE r.ctid = ANY (ARRAY(
+    SELECT r.ctid FROM c CROSS JOIN LATERAL (SELECT r.ctid, r.dst FROM refs r WHERE r.src = c.id) r
+    WHERE r.dst <> ALL (c.refs) AND r.dst <> c.nar_id
+      AND (SELECT o.kind FROM objects o WHERE o.id = r.dst LIMIT 1) = 1))
+  RETURNING r.dst
+), noted AS (
+  INSERT INTO candidates SELECT DISTINCT dst FROM stale ORDER BY 1 ON CONFLICT DO NOTHING
 ), referring AS (
   INSERT INTO refs (src, dst)
   SELECT c.id, r.id FROM c CROSS JOIN LATERAL unnest(c.refs) AS r(id)

@@ -12,7 +12,12 @@ WITH n AS MATERIALIZED (
 ), forgotten AS (
   DELETE FROM narinfos n WHERE n.object_id = ANY (ARRAY(SELECT id FROM locked))
 ), unlinked AS (
-  DELETE FROM refs r WHERE r.src = ANY (ARRAY(SELECT id FROM locked)) RETURNING r.dst
+  -- Not those to other narinfos: a closure that has lost a NAR still needs all the rest, and a push that
+  -- composes the path anew says what it refers to then.
+  DELETE FROM refs r WHERE r.ctid = ANY (ARRAY(
+    SELECT r.ctid FROM locked l CROSS JOIN LATERAL (SELECT r.ctid, r.dst FROM refs r WHERE r.src = l.id) r
+    WHERE (SELECT o.kind FROM objects o WHERE o.id = r.dst LIMIT 1) <> 1))
+  RETURNING r.dst
 ), noted AS (
   INSERT INTO candidates SELECT DISTINCT dst FROM unlinked ORDER BY dst ON CONFLICT DO NOTHING
 )

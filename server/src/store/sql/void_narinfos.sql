@@ -6,7 +6,11 @@ WITH locked AS MATERIALIZED (
 ), forgotten AS (
   DELETE FROM narinfos n WHERE n.object_id = ANY (ARRAY(SELECT id FROM locked))
 ), unlinked AS (
-  DELETE FROM refs r WHERE r.src = ANY (ARRAY(SELECT id FROM locked)) RETURNING r.dst
+  -- Not those to other narinfos that are there: see void_compositions.sql
+  DELETE FROM refs r WHERE r.ctid = ANY (ARRAY(
+    SELECT r.ctid FROM locked l CROSS JOIN LATERAL (SELECT r.ctid, r.dst FROM refs r WHERE r.src = l.id) r
+    WHERE coalesce((SELECT o.kind FROM objects o WHERE o.id = r.dst LIMIT 1), 0) <> 1))
+  RETURNING r.dst
 ), noted AS (
   INSERT INTO candidates
   SELECT DISTINCT c.id FROM (SELECT dst AS id FROM unlinked UNION SELECT id FROM locked) c
