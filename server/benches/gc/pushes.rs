@@ -91,12 +91,12 @@ impl<'a> Pushers<'a> {
 /// A block and the core, as a plan has them.
 async fn closure(cache: &Cache, root: i64) -> Vec<Value> {
     let narinfos = "SELECT object_id, store_path, nar_hash FROM narinfos \
-                    WHERE object_id <= 1000 OR object_id BETWEEN $1 - 499 AND $1 ORDER BY object_id";
+                    WHERE object_id <= 1000 OR object_id BETWEEN $1::bigint - 499 AND $1 ORDER BY object_id";
     let rows = cache.client().query(narinfos, &[&root]).await.unwrap();
     let place: HashMap<i64, usize> =
         rows.iter().enumerate().map(|(place, row)| (row.get(0), place)).collect();
     let mut references = vec![Vec::new(); rows.len()];
-    let refs = "SELECT src, dst FROM refs WHERE src <= 1000 OR src BETWEEN $1 - 499 AND $1";
+    let refs = "SELECT src, dst FROM refs WHERE src <= 1000 OR src BETWEEN $1::bigint - 499 AND $1";
     for row in cache.client().query(refs, &[&root]).await.unwrap() {
         let (src, dst): (i64, i64) = (row.get(0), row.get(1));
         if let Some(to) = place.get(&dst) {
