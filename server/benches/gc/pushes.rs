@@ -76,7 +76,11 @@ impl<'a> Pushers<'a> {
         for n in 0..NEW {
             // Two numbers make a hash that no other path has: of those here all have letters.
             let name = format!("{:016}{:016}-new", count, n);
-            let references: Vec<u64> = (1..6).map(|r| (known + n) * r / 6).collect();
+            // The last one is the root, which needs all.
+            let references: Vec<u64> = match n + 1 {
+                NEW => (0..known + n).collect(),
+                _ => (1..6).map(|r| (known + n) * r / 6).collect(),
+            };
             paths.push(json!({
                 "path": name,
                 "nar_hash": format!("sha256:1{:035}{:016}", count, n),
