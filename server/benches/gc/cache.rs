@@ -18,6 +18,9 @@ use crate::{BLOCK, options::Options};
 
 const CACHE: &str = include_str!("cache.sql");
 
+/// How long a mark may take.
+const MARK_BOUND: Duration = Duration::from_secs(300);
+
 /// Blocks that one statement makes.
 const AT_ONCE: u64 = 500;
 
@@ -43,10 +46,12 @@ const MARK: &str = "
 pub struct Cluster {
     postgres: Postgres,
     folder: TempDir,
+    data_dir: PathBuf,
 }
 
 pub struct Cache {
     client: Client,
+    data_dir: PathBuf,
     pub url: String,
 }
 
@@ -64,8 +69,9 @@ impl Cluster {
             None => folder.path().join("postgres"),
         };
         let settings = SETTINGS.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec();
-        let postgres = Postgres::start(PostgresOptions { data_dir, settings }).await.unwrap();
-        Self { postgres, folder }
+        let options = PostgresOptions { data_dir: data_dir.clone(), settings };
+        let postgres = Postgres::start(options).await.unwrap();
+        Self { postgres, folder, data_dir }
     }
 
     pub fn folder(&self) -> &Path {
@@ -91,7 +97,8 @@ impl Cluster {
                 .unwrap();
         }
         let client = self.connect(&name).await;
-        Cache { client, url: self.postgres.connection_string(&name) }
+        let (data_dir, url) = (self.data_dir.clone(), self.postgres.connection_string(&name));
+        Cache { client, data_dir, url }
     }
 
     async fn make(&self, admin: &Client, name: &str, blocks: u64) {
@@ -188,11 +195,27 @@ impl Cache {
         }
     }
 
-    /// The classical way to find the same garbage. Answers also how much it finds.
+    /// The classical way to find the same garbage. Answers also how much it finds: none, if it did not
+    /// end within [`MARK_BOUND`].
     pub async fn mark(&self, days: u32) -> (Duration, u64) {
+        let bound = format!("SET statement_timeout = {}", MARK_BOUND.as_millis());
+        self.client.batch_execute(&bound).await.unwrap();
         let started = Instant::now();
-        let row = self.client.query_one(MARK, &[&(days as i32)]).await.unwrap();
-        (started.elapsed(), row.get::<_, i64>(0) as u64)
+        let row = self.client.query_one(MARK, &[&(days as i32)]).await;
+        let took = started.elapsed();
+        self.client.batch_execute("RESET statement_timeout").await.unwrap();
+        (took, row.map_or(0, |row| row.get::<_, i64>(0) as u64))
+    }
+
+    /// CPU seconds that sessions of PostgreSQL took which have ended.
+    pub fn cpu_of_sessions(&self) -> f64 {
+        let pid = fs::read_to_string(self.data_dir.join("postmaster.pid")).unwrap();
+        let stat = format!("/proc/{}/stat", pid.lines().next().unwrap());
+        let stat = fs::read_to_string(stat).unwrap();
+        // The name is in brackets; after it come fields 3 and on: proc_pid_stat(5).
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        let ticks: f64 = fields[13..15].iter().map(|field| field.parse::<f64>().unwrap()).sum();
+        ticks / 100.0
     }
 
     /// A file for each object of the old closures that no other closure has.

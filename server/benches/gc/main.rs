@@ -22,6 +22,9 @@ const BLOCK: u64 = 1500;
 /// How long pushes are measured alone.
 const ALONE: Duration = Duration::from_secs(15);
 
+/// What PostgreSQL may need to stop.
+const STOPPING: Duration = Duration::from_secs(1);
+
 /// What one run needs to know.
 struct Case<'a> {
     name: &'a str,
@@ -40,13 +43,24 @@ async fn main() {
         }
     };
     let mut tables = Tables::default();
+    tokio::select! {
+        () = all(&options, &mut tables) => tables.print(),
+        // All that runs is stopped, and what lies about removed, when it is dropped: so here.
+        _ = tokio::signal::ctrl_c() => {
+            eprintln!("interrupted; what was measured until then:");
+            tables.print();
+            tokio::time::sleep(STOPPING).await;
+        }
+    }
+}
+
+async fn all(options: &Options, tables: &mut Tables) {
     for size in &options.sizes {
-        measure(&options, *size, &mut tables).await;
+        measure(options, *size, tables).await;
     }
     if options.real_objects > 0 {
-        real_s3(&options, &mut tables).await;
+        real_s3(options, tables).await;
     }
-    tables.print();
 }
 
 /// All cases on a cache of `size` objects.
@@ -65,7 +79,7 @@ async fn measure(options: &Options, size: u64, tables: &mut Tables) {
         if largest && options.mark {
             say("the classical mark");
             let (took, garbage) = cache.mark(age).await;
-            tables.marks.push(Marked { size, garbage, took });
+            tables.marks.push(Marked { size, asked: blocks * BLOCK, garbage, took });
         }
         collect(&cache, &bucket, Case { name: "spread over the cache", size, age }, tables).await;
         age -= 10;
@@ -107,10 +121,14 @@ async fn measure(options: &Options, size: u64, tables: &mut Tables) {
 
 /// One collection by a server of its own.
 async fn collect(cache: &Cache, bucket: &Bucket, case: Case<'_>, tables: &mut Tables) {
+    let before = cache.cpu_of_sessions();
     let server = Server::start(cache, bucket).await;
     let run = server.collect(cache, bucket, case.age).await;
     server.stop().await;
-    let run = Run { size: case.size, name: case.name.to_owned(), ..run };
+    // Its sessions end when it has.
+    tokio::time::sleep(STOPPING).await;
+    let database_cpu = cache.cpu_of_sessions() - before;
+    let run = Run { size: case.size, name: case.name.to_owned(), database_cpu, ..run };
     say(&format!("{run:?}\n{}", cache.statements().await));
     tables.runs.push(run);
 }

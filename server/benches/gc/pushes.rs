@@ -76,7 +76,11 @@ impl<'a> Pushers<'a> {
         for n in 0..NEW {
             // Two numbers make a hash that no other path has: of those here all have letters.
             let name = format!("{:016}{:016}-new", count, n);
-            let references: Vec<u64> = (1..6).map(|r| (known + n) * r / 6).collect();
+            // The last one is the root, which needs all.
+            let references: Vec<u64> = match n + 1 {
+                NEW => (0..known + n).collect(),
+                _ => (1..6).map(|r| (known + n) * r / 6).collect(),
+            };
             paths.push(json!({
                 "path": name,
                 "nar_hash": format!("sha256:1{:035}{:016}", count, n),
@@ -91,12 +95,12 @@ impl<'a> Pushers<'a> {
 /// A block and the core, as a plan has them.
 async fn closure(cache: &Cache, root: i64) -> Vec<Value> {
     let narinfos = "SELECT object_id, store_path, nar_hash FROM narinfos \
-                    WHERE object_id <= 1000 OR object_id BETWEEN $1 - 499 AND $1 ORDER BY object_id";
+                    WHERE object_id <= 1000 OR object_id BETWEEN $1::bigint - 499 AND $1 ORDER BY object_id";
     let rows = cache.client().query(narinfos, &[&root]).await.unwrap();
     let place: HashMap<i64, usize> =
         rows.iter().enumerate().map(|(place, row)| (row.get(0), place)).collect();
     let mut references = vec![Vec::new(); rows.len()];
-    let refs = "SELECT src, dst FROM refs WHERE src <= 1000 OR src BETWEEN $1 - 499 AND $1";
+    let refs = "SELECT src, dst FROM refs WHERE src <= 1000 OR src BETWEEN $1::bigint - 499 AND $1";
     for row in cache.client().query(refs, &[&root]).await.unwrap() {
         let (src, dst): (i64, i64) = (row.get(0), row.get(1));
         if let Some(to) = place.get(&dst) {

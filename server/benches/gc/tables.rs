@@ -19,11 +19,15 @@ pub struct Run {
     pub turns: u64,
     pub longest_turn_ms: f64,
     pub peak_kb: u64,
+    /// CPU seconds of the server's sessions; 0: not measured.
+    pub database_cpu: f64,
 }
 
 /// A mark over all of the cache.
 pub struct Marked {
     pub size: u64,
+    /// How much garbage there is.
+    pub asked: u64,
     pub garbage: u64,
     pub took: Duration,
 }
@@ -40,12 +44,12 @@ impl Tables {
     pub fn print(&self) {
         println!(
             "| objects | garbage | found | condemn s | objects/s | sweep s | of it looks, claims, rows s | \
-             S3 requests | turns | longest ms | peak MB |"
+             S3 requests | turns | longest ms | DB CPU s | peak MB |"
         );
-        println!("|{}", " --- |".repeat(11));
+        println!("|{}", " --- |".repeat(12));
         for run in &self.runs {
             println!(
-                "| {} | {} | {} | {:.2} | {:.0} | {:.2} | {:.2}, {:.2}, {:.2} | {} | {} | {:.0} | {:.0} |",
+                "| {} | {} | {} | {:.2} | {:.0} | {:.2} | {:.2}, {:.2}, {:.2} | {} | {} | {:.0} | {:.1} | {:.0} |",
                 run.size,
                 run.name,
                 run.garbage,
@@ -58,6 +62,7 @@ impl Tables {
                 run.deletes,
                 run.turns,
                 run.longest_turn_ms,
+                run.database_cpu,
                 run.peak_kb as f64 * 1024.0 / 1e6,
             );
             if run.deleted != run.garbage {
@@ -71,10 +76,11 @@ impl Tables {
         }
         for mark in &self.marks {
             let ours = self.runs.iter().find(|run| {
-                run.size == mark.size && run.garbage.abs_diff(mark.garbage) < mark.garbage / 10
+                run.size == mark.size && run.garbage.abs_diff(mark.asked) < mark.asked / 10
             });
+            let unfinished = if mark.garbage == 0 { "more than " } else { "" };
             println!(
-                "| {} | {:.2} | {} | {} |",
+                "| {} | {unfinished}{:.2} | {} | {} |",
                 mark.size,
                 mark.took.as_secs_f64(),
                 mark.garbage,
@@ -110,8 +116,10 @@ impl Tables {
         if least == most {
             return;
         }
-        println!("\n| garbage | condemn: {most} by {least} objects | sweep: the same |");
-        println!("|{}", " --- |".repeat(3));
+        println!(
+            "\n| garbage | condemn: {most} by {least} objects | sweep: the same | DB CPU: the same |"
+        );
+        println!("|{}", " --- |".repeat(4));
         for large in self.runs.iter().filter(|run| run.size == most) {
             let small = self.runs.iter().find(|run| {
                 run.size == least
@@ -120,11 +128,12 @@ impl Tables {
             });
             if let Some(small) = small {
                 println!(
-                    "| {}, {} | {:.2} | {:.2} |",
+                    "| {}, {} | {:.2} | {:.2} | {:.2} |",
                     large.name,
                     large.garbage,
                     large.condemn.as_secs_f64() / small.condemn.as_secs_f64(),
                     large.sweep.as_secs_f64() / small.sweep.as_secs_f64(),
+                    large.database_cpu / small.database_cpu,
                 );
             }
         }

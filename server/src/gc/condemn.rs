@@ -9,10 +9,12 @@ use crate::store::{self, Condemned, TOP, Tx};
 
 /// Asks of every candidate whether it is garbage. What garbage refers to is asked next, so the cost
 /// follows the garbage. Highest ids first: mostly all referrers of an object have been asked before it,
-/// and it is asked once. Ends when a pass from the top finds no candidate.
+/// and it is asked once. What pushes leave meanwhile gets a second pass, and no more: they may leave it
+/// as fast as we ask.
 pub(super) async fn condemn(run: &mut Run<'_>) -> Result<(), CollectError> {
     let mut turns = Turns::new(&run.cx.store);
     let mut below = TOP;
+    let mut passes = 0;
     loop {
         run.keep().await?;
         let batch = turns.take(&Candidates { below }).await?;
@@ -22,8 +24,8 @@ pub(super) async fn condemn(run: &mut Run<'_>) -> Result<(), CollectError> {
                 run.progress.bytes_marked += batch.bytes;
                 below = batch.below;
             }
-            // Pushes that ended meanwhile have left candidates above.
-            None if below < TOP => below = TOP,
+            // Below there is nothing; pushes that ended meanwhile have left candidates above.
+            None if below < TOP && passes == 0 => (below, passes) = (TOP, 1),
             None => return Ok(()),
         }
     }

@@ -10,10 +10,16 @@ WITH garbage AS MATERIALIZED (
     AND (SELECT true FROM pins p WHERE p.object_id = o.id LIMIT 1) IS NULL
     AND (SELECT true FROM pins p WHERE p.filed = o.id LIMIT 1) IS NULL
     AND (SELECT true FROM holds h WHERE h.object_id = o.id LIMIT 1) IS NULL
-    -- The newest first: old referrers are those that are dead, and this stops at the first live one.
-    AND (SELECT true FROM refs r JOIN objects s ON s.id = r.src
-         WHERE r.dst = o.id AND r.src <> o.id AND s.condemned_at IS NULL
-         ORDER BY r.src DESC LIMIT 1) IS NULL
+    -- Mostly old referrers are those that are dead, and the newest is alive; or else the oldest. What is
+    -- still asked about after that has all of its referrers looked at, of which a hot one has millions.
+    AND coalesce(
+      (SELECT true FROM (SELECT src FROM refs r WHERE r.dst = o.id AND r.src <> o.id ORDER BY r.src DESC LIMIT 8) r
+       JOIN objects s ON s.id = r.src WHERE s.condemned_at IS NULL LIMIT 1),
+      (SELECT true FROM (SELECT src FROM refs r WHERE r.dst = o.id AND r.src <> o.id ORDER BY r.src LIMIT 8) r
+       JOIN objects s ON s.id = r.src WHERE s.condemned_at IS NULL LIMIT 1),
+      (SELECT true FROM refs r JOIN objects s ON s.id = r.src
+       WHERE r.dst = o.id AND r.src <> o.id AND s.condemned_at IS NULL
+       ORDER BY r.src DESC LIMIT 1)) IS NULL
 ), condemned AS (
   UPDATE objects o SET condemned_at = now()
   WHERE o.id = ANY (ARRAY(SELECT id FROM garbage)) AND o.condemned_at IS NULL

@@ -13,9 +13,13 @@ WITH gone AS MATERIALIZED (
   INSERT INTO candidates
   SELECT g.object_id FROM gone g
   WHERE (SELECT true FROM closures c WHERE c.object_id = g.object_id LIMIT 1) IS NULL
-    AND (SELECT true FROM refs r JOIN objects s ON s.id = r.src
-         WHERE r.dst = g.object_id AND s.condemned_at IS NULL
-         ORDER BY r.src DESC LIMIT 1) IS NULL
+    -- Only a few referrers, from either end: a candidate too many is asked about by the collector. While
+    -- the newest are condemned, each push would look at all of them, for all of the core that it held.
+    AND coalesce(
+      (SELECT true FROM (SELECT src FROM refs r WHERE r.dst = g.object_id ORDER BY r.src DESC LIMIT 8) r
+       JOIN objects s ON s.id = r.src WHERE s.condemned_at IS NULL LIMIT 1),
+      (SELECT true FROM (SELECT src FROM refs r WHERE r.dst = g.object_id ORDER BY r.src LIMIT 8) r
+       JOIN objects s ON s.id = r.src WHERE s.condemned_at IS NULL LIMIT 1)) IS NULL
   ORDER BY g.object_id            -- two releases of the same objects do not dead-lock
   ON CONFLICT DO NOTHING
 )
