@@ -97,6 +97,48 @@ sha256! {
     FileHash
 }
 
+/// What Nix up to 2.34 knows a derivation by where it names an output of it: SHA-256 of the derivation,
+/// modulo what its inputs were built from. Prints as `sha256:<64 hexadecimal digits>`, and reads only that:
+/// it is part of a key.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DerivationHash([u8; 32]);
+
+impl DerivationHash {
+    /// From the 32 bytes of a SHA-256 digest.
+    #[must_use]
+    pub const fn new(digest: [u8; 32]) -> Self {
+        Self(digest)
+    }
+}
+
+impl fmt::Display for DerivationHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("sha256:")?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for DerivationHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for DerivationHash {
+    type Err = HashError;
+
+    fn from_str(text: &str) -> Result<Self, HashError> {
+        let hash = parse_sha256(text).map(Self)?;
+        if hash.to_string() == text {
+            Ok(hash)
+        } else {
+            Err(HashError::NotSha256 { text: text.to_owned() })
+        }
+    }
+}
+
+text_serde!(DerivationHash);
+
 /// The MD5 of a body: not for security, but to have a store refuse a body that was damaged on the
 /// way. Prints as base64, as the `Content-MD5` header has it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

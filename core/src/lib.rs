@@ -5,6 +5,7 @@
 //! not be written twice.
 
 pub mod causes;
+pub mod debug_info;
 pub mod duration;
 pub mod flags;
 pub mod hash;
@@ -17,6 +18,7 @@ pub mod pace;
 pub mod parts;
 pub mod pin_name;
 pub mod plan;
+pub mod realisation;
 pub mod s3_error;
 pub mod signing;
 pub mod store_path;

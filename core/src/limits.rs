@@ -35,6 +35,22 @@ pub const MAX_PUT_BYTES: u64 = 5 * 1024 * 1024 * 1024;
 /// Bytes of a listing, compressed or not: 16 MiB is a path of some 200,000 files.
 pub const MAX_LISTING_BYTES: u64 = 16 * 1024 * 1024;
 
+/// Bytes of a build log, compressed or not: compilers that talk a lot write some 10 MB. Nix itself has
+/// no limit; what is longer stays where it was built.
+pub const MAX_LOG_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Realisations of one path: the derivations that differ and have this very output.
+pub const MAX_REALISATIONS_PER_PATH: usize = 256;
+
+/// Outputs that one realisation may name as what it was built with.
+pub const MAX_DEPENDENCIES_PER_REALISATION: usize = 10_000;
+
+/// Debug files of one path: those of all of a Linux kernel's modules are some 7,000.
+pub const MAX_DEBUG_FILES_PER_PATH: usize = 20_000;
+
+/// Realisations and debug files of one plan: two layouts of each of [`MAX_PATHS`].
+pub const MAX_ATTACHMENTS: usize = 400_000;
+
 /// Characters of a bearer token, at the least.
 pub const MIN_TOKEN_CHARS: usize = 36;
 

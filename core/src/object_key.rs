@@ -3,9 +3,11 @@
 use std::{fmt, str::FromStr};
 
 use crate::{
-    hash::NarHash,
+    debug_info::BuildId,
+    hash::{DerivationHash, NarHash},
     pin_name::PinName,
-    store_path::{StorePathError, StorePathHash},
+    realisation::OutputName,
+    store_path::{StorePath, StorePathError, StorePathHash},
     wire::text_serde,
 };
 
@@ -29,6 +31,14 @@ pub enum ObjectKey {
     Pin(PinName),
     /// `generation/<n>-<random>`: a collection took place, the database knows of it.
     Generation(u64, RandomPart),
+    /// `log/<drv base name>`: the build log of a derivation.
+    Log(StorePath),
+    /// `realisations/sha256:<hex>!<output>.doi`: see [`crate::realisation`].
+    Realisation(DerivationHash, OutputName),
+    /// `build-trace-v2/<drv base name>/<output>.doi`: the same as Nix from 2.35 on reads it.
+    BuildTrace(StorePath, OutputName),
+    /// `debuginfo/<build id>.debug`: in which NAR a debug file lies.
+    DebugInfo(BuildId),
 }
 
 /// What kinds of objects there are, as the database numbers them. Numbers are never reused.
@@ -47,6 +57,14 @@ pub enum ObjectKind {
     Pin = 4,
     /// [`ObjectKey::Generation`]; has no row.
     Generation = 5,
+    /// [`ObjectKey::Log`]
+    Log = 6,
+    /// [`ObjectKey::Realisation`]
+    Realisation = 7,
+    /// [`ObjectKey::BuildTrace`]
+    BuildTrace = 8,
+    /// [`ObjectKey::DebugInfo`]
+    DebugInfo = 9,
 }
 
 /// What makes a name nobody else's: 24 characters of Nix's base 32.
@@ -112,6 +130,10 @@ impl ObjectKey {
             Self::Listing(_) => ObjectKind::Listing,
             Self::Pin(_) => ObjectKind::Pin,
             Self::Generation(..) => ObjectKind::Generation,
+            Self::Log(_) => ObjectKind::Log,
+            Self::Realisation(..) => ObjectKind::Realisation,
+            Self::BuildTrace(..) => ObjectKind::BuildTrace,
+            Self::DebugInfo(_) => ObjectKind::DebugInfo,
         }
     }
 
@@ -122,7 +144,11 @@ impl ObjectKey {
             Self::CacheInfo => "text/x-nix-cache-info",
             Self::NarInfo(_) => "text/x-nix-narinfo",
             Self::Nar(..) => "application/x-nix-nar",
-            Self::Listing(_) => "application/json",
+            Self::Listing(_)
+            | Self::Realisation(..)
+            | Self::BuildTrace(..)
+            | Self::DebugInfo(_) => "application/json",
+            Self::Log(_) => "text/plain; charset=utf-8",
             Self::Pin(_) | Self::Generation(..) => "text/plain",
         }
     }
@@ -145,6 +171,12 @@ impl fmt::Display for ObjectKey {
             Self::Listing(hash) => write!(f, "{hash}.ls"),
             Self::Pin(name) => write!(f, "pins/{name}"),
             Self::Generation(number, random) => write!(f, "generation/{number}-{random}"),
+            Self::Log(derivation) => write!(f, "log/{derivation}"),
+            Self::Realisation(hash, output) => write!(f, "realisations/{hash}!{output}.doi"),
+            Self::BuildTrace(derivation, output) => {
+                write!(f, "build-trace-v2/{derivation}/{output}.doi")
+            }
+            Self::DebugInfo(id) => write!(f, "debuginfo/{id}.debug"),
         }
     }
 }
@@ -185,6 +217,28 @@ impl FromStr for ObjectKey {
             // One spelling of the number.
             return if read.to_string() == key { Ok(read) } else { Err(unknown()) };
         }
+        if let Some(derivation) = key.strip_prefix("log/") {
+            return read_derivation(derivation).map(Self::Log).ok_or_else(unknown);
+        }
+        if let Some(id) = key.strip_prefix("debuginfo/").and_then(|k| k.strip_suffix(".debug")) {
+            return id.parse().map(Self::DebugInfo).map_err(|_| unknown());
+        }
+        if let Some(output) = key.strip_prefix("realisations/").and_then(|k| k.strip_suffix(".doi"))
+        {
+            let (hash, name) = output.split_once('!').ok_or_else(unknown)?;
+            let read = hash.parse().ok().zip(name.parse().ok()).ok_or_else(unknown)?;
+            return Ok(Self::Realisation(read.0, read.1));
+        }
+        if let Some(output) =
+            key.strip_prefix("build-trace-v2/").and_then(|k| k.strip_suffix(".doi"))
+        {
+            let (derivation, name) = output.split_once('/').ok_or_else(unknown)?;
+            let derivation = read_derivation(derivation).ok_or_else(unknown)?;
+            return name
+                .parse()
+                .map(|name| Self::BuildTrace(derivation, name))
+                .map_err(|_| unknown());
+        }
         let nar = key.strip_prefix("nar/").and_then(|k| k.strip_suffix(".nar.zst"));
         let (hash, random) = nar.and_then(|k| k.split_once('-')).ok_or_else(unknown)?;
         let hash = format!("sha256:{hash}").parse().map_err(|source: crate::hash::HashError| {
@@ -194,6 +248,10 @@ impl FromStr for ObjectKey {
         // Base 16 has room for other spellings of the hash; a key has one.
         if key_read.to_string() == key { Ok(key_read) } else { Err(unknown()) }
     }
+}
+
+fn read_derivation(name: &str) -> Option<StorePath> {
+    name.parse().ok().filter(StorePath::is_derivation)
 }
 
 text_serde!(ObjectKey);
@@ -218,6 +276,13 @@ mod tests {
             nar(),
             ObjectKey::Pin("main".parse().unwrap()),
             ObjectKey::Generation(7, random),
+            ObjectKey::Log("26xbg1ndr7hbcncrlf9nhx5is2b25d13-hello.drv".parse().unwrap()),
+            ObjectKey::Realisation(DerivationHash::new([7; 32]), "out".parse().unwrap()),
+            ObjectKey::BuildTrace(
+                "26xbg1ndr7hbcncrlf9nhx5is2b25d13-hello.drv".parse().unwrap(),
+                "dev".parse().unwrap(),
+            ),
+            ObjectKey::DebugInfo("ab".repeat(20).parse().unwrap()),
         ] {
             assert_eq!(key.to_string().parse::<ObjectKey>().unwrap(), key);
         }
@@ -247,6 +312,13 @@ mod tests {
             "pins/",
             "pins/../x",
             "generation/7",
+            "log/",
+            "log/26xbg1ndr7hbcncrlf9nhx5is2b25d13-hello",
+            "log/26xbg1ndr7hbcncrlf9nhx5is2b25d13-hello.drv/x.drv",
+            "debuginfo/ab.debug",
+            "realisations/sha256:07!out.doi",
+            "build-trace-v2/26xbg1ndr7hbcncrlf9nhx5is2b25d13-hello.drv/../out.doi",
+            "build-trace-v2/26xbg1ndr7hbcncrlf9nhx5is2b25d13-hello.drv/.doi",
             &format!("generation/07-{}", &nar[57..81]),
             &nar.replace(".zst", ""),
             &nar.replace("nar/", "nar//"),

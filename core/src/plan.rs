@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use crate::{
     limits::{
-        MAX_PATH_TEXT_BYTES, MAX_PATHS, MAX_REFERENCES, MAX_REFERENCES_PER_PATH,
-        MAX_SIGNATURES_PER_PATH,
+        MAX_ATTACHMENTS, MAX_DEBUG_FILES_PER_PATH, MAX_DEPENDENCIES_PER_REALISATION,
+        MAX_PATH_TEXT_BYTES, MAX_PATHS, MAX_REALISATIONS_PER_PATH, MAX_REFERENCES,
+        MAX_REFERENCES_PER_PATH, MAX_SIGNATURES_PER_PATH,
     },
     store_path::{StoreDir, StorePath, StorePathHash},
     wire::PlanRequest,
@@ -97,6 +98,8 @@ pub fn check(plan: &PlanRequest, store_dir: &StoreDir) -> Result<Vec<u32>, PlanR
     at_most("paths", plan.paths.len(), MAX_PATHS)?;
     at_most("roots", plan.roots.len(), MAX_PATHS)?;
     at_most("references", references, MAX_REFERENCES)?;
+    let attachments = plan.paths.iter().map(|path| path.realisations.len() + path.debug_info.len());
+    at_most("realisations and debug files", attachments.sum(), MAX_ATTACHMENTS)?;
     if plan.roots.is_empty() {
         return Err(PlanRefused::NoRoots);
     }
@@ -149,6 +152,23 @@ fn check_paths(plan: &PlanRequest) -> Result<(), PlanRefused> {
         }
         if path.signatures.len() > MAX_SIGNATURES_PER_PATH {
             return too_many("signatures", path.signatures.len(), MAX_SIGNATURES_PER_PATH);
+        }
+        let (count, limit) = (path.realisations.len(), MAX_REALISATIONS_PER_PATH);
+        if count > limit {
+            return too_many("realisations", count, limit);
+        }
+        for realisation in &path.realisations {
+            let (count, limit) = (realisation.dependencies.len(), MAX_DEPENDENCIES_PER_REALISATION);
+            if count > limit {
+                return too_many("outputs in a realisation", count, limit);
+            }
+            if realisation.signatures.len() > MAX_SIGNATURES_PER_PATH {
+                let count = realisation.signatures.len();
+                return too_many("signatures of a realisation", count, MAX_SIGNATURES_PER_PATH);
+            }
+        }
+        if path.debug_info.len() > MAX_DEBUG_FILES_PER_PATH {
+            return too_many("debug files", path.debug_info.len(), MAX_DEBUG_FILES_PER_PATH);
         }
         if path.nar_size == 0 {
             return Err(PlanRefused::EmptyNar(path.path.clone()));
@@ -237,6 +257,9 @@ mod tests {
             deriver: None,
             ca: None,
             signatures: Vec::new(),
+            log: false,
+            realisations: Vec::new(),
+            debug_info: Vec::new(),
         });
         let paths: Vec<_> = paths.collect();
         let roots = vec![paths.len() as u32 - 1];

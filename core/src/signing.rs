@@ -123,6 +123,10 @@ impl Signature {
     pub(crate) fn into_nix(self) -> NixSignature {
         self.0
     }
+
+    pub(crate) fn from_nix(signature: NixSignature) -> Self {
+        Self(signature)
+    }
 }
 
 impl FromStr for Signature {

@@ -17,8 +17,8 @@ const OLD_URL: Duration = Duration::from_secs(60);
 /// pauses, longer than a node of S3 takes to be replaced.
 const TRIES: usize = 7;
 
-/// The same of a listing, which nothing waits for.
-const LISTING_TRIES: usize = 3;
+/// The same of a listing or log, which nothing waits for.
+const OPTIONAL_TRIES: usize = 3;
 
 /// How often the URL of one body is asked for anew.
 const RENEWALS: usize = 4;
@@ -51,10 +51,12 @@ pub(super) async fn deliver(
     let bytes = match &spec {
         ObjectSpec::Nar { bytes, .. }
         | ObjectSpec::Listing { bytes, .. }
+        | ObjectSpec::Log { bytes, .. }
         | ObjectSpec::Part { bytes, .. } => *bytes,
         ObjectSpec::LargeNar { .. } => return Err(failed(SendError::NoUrl)),
     };
-    let tries = if matches!(spec, ObjectSpec::Listing { .. }) { LISTING_TRIES } else { TRIES };
+    let optional = matches!(spec, ObjectSpec::Listing { .. } | ObjectSpec::Log { .. });
+    let tries = if optional { OPTIONAL_TRIES } else { TRIES };
     let mut renewals = 0;
     loop {
         let (key, url, headers) = match job.url(spec.clone(), &shown).await? {

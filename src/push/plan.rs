@@ -39,6 +39,9 @@ pub fn request(store_dir: &StoreDir, closure: &[ValidPath], roots: &[StorePath])
         deriver: path.deriver.clone(),
         ca: path.ca.clone(),
         signatures: path.signatures.clone(),
+        log: false,
+        realisations: Vec::new(),
+        debug_info: Vec::new(),
     });
     let mut roots: Vec<u32> = roots.iter().filter_map(index).collect();
     roots.sort_unstable();

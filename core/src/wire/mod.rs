@@ -41,6 +41,6 @@ pub use objects::{
 pub use pins::{Closure, ClosuresResponse, Pin, PinRequest, PinsResponse};
 pub use uploads::{
     CommitProgress, KeptPath, MetadataEncoding, OpenUpload, PlanRequest, PlanResponse, PlannedPath,
-    UploadId,
+    PlannedRealisation, UploadId,
 };
 pub use verify::{VerifyRequest, VerifyResponse};

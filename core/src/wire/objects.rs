@@ -41,6 +41,16 @@ pub enum ObjectSpec {
         #[serde(flatten)]
         checksum: BodyChecksum,
     },
+    /// The build log of a path's deriver.
+    Log {
+        /// Of which path.
+        path: StorePathHash,
+        /// Bytes of the body.
+        bytes: u64,
+        /// Of the body.
+        #[serde(flatten)]
+        checksum: BodyChecksum,
+    },
     /// A NAR that is sent while it is packed: its size is not known yet. Opens a multipart upload.
     LargeNar {
         /// Hash of the NAR, uncompressed.
@@ -87,7 +97,7 @@ pub enum UrlAnswer {
     },
     /// It is in the bucket already.
     Stored,
-    /// Somebody else may be writing that key: leave it out this time (listings only).
+    /// Somebody else may be writing that key: leave it out this time (listings and logs only).
     Busy,
     /// That multipart upload is no more: another push may have sent the NAR. Ask for the NAR again.
     Gone,

@@ -1,13 +1,15 @@
 //! `POST /api/v1/uploads` and `…/commit`: a push from its plan to its end.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    debug_info::BuildId,
     hash::{ChecksumAlgorithm, NarHash},
     narinfo::ContentAddress,
     object_key::{ObjectKeyError, RandomPart},
+    realisation::OutputId,
     signing::Signature,
     store_path::StorePath,
 };
@@ -47,6 +49,29 @@ pub struct PlannedPath {
     /// Signatures that it has.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub signatures: Vec<Signature>,
+    /// Whether there is a build log of its deriver.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub log: bool,
+    /// The outputs of derivations that it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub realisations: Vec<PlannedRealisation>,
+    /// Build ids of the debug files in it that shall be found. `--index-debug-info`
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub debug_info: Vec<BuildId>,
+}
+
+/// That a planned path is an output of a derivation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedRealisation {
+    /// Which output.
+    pub id: OutputId,
+    /// The outputs that it was built with and refers to, and what they are, as Nix up to 2.26 records
+    /// them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub dependencies: BTreeMap<OutputId, StorePath>,
+    /// Signatures of this statement.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signatures: Vec<Signature>,
 }
 
 /// Answer to a plan: what is missing.
@@ -62,6 +87,9 @@ pub struct PlanResponse {
     /// Paths whose listings may be sent.
     #[serde(default)]
     pub listings: Vec<u32>,
+    /// Paths of whose derivers the build logs may be sent, one for each deriver.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub logs: Vec<u32>,
     /// Paths that are in the cache with other contents than this plan says. They stay as they are.
     #[serde(default)]
     pub kept: Vec<KeptPath>,
@@ -102,7 +130,7 @@ pub struct OpenUpload {
     pub id: UploadId,
     /// Until when it lives without another call, in seconds since 1970 by the database's clock.
     pub expires_at: u64,
-    /// How listings are to be encoded before their URLs are asked for.
+    /// How listings and logs are to be encoded before their URLs are asked for.
     #[serde(default)]
     pub metadata_encoding: MetadataEncoding,
     /// The checksum that URLs are to be asked for with: the one that the S3 server checks.
@@ -110,7 +138,7 @@ pub struct OpenUpload {
     pub checksum: ChecksumAlgorithm,
 }
 
-/// How narinfos and listings lie in the bucket. Says nothing of NARs, which are always zstd and
+/// How metadata (narinfos, listings, logs, realisations) lies in the bucket. Says nothing of NARs, which are always zstd and
 /// never have a `Content-Encoding`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

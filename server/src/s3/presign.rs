@@ -67,16 +67,19 @@ impl Bucket {
     /// The Content-Encoding of an object. A NAR has none, ever: every Nix would decode it, find
     /// that its compression is gone, and fail.
     pub(super) fn content_encoding(&self, key: &ObjectKey) -> Option<&'static str> {
-        match (key, self.metadata_encoding) {
-            (ObjectKey::NarInfo(_) | ObjectKey::Listing(_), MetadataEncoding::Zstd) => Some("zstd"),
-            (ObjectKey::NarInfo(_) | ObjectKey::Listing(_), MetadataEncoding::None) => None,
-            (
-                ObjectKey::CacheInfo
-                | ObjectKey::Nar(..)
-                | ObjectKey::Pin(_)
-                | ObjectKey::Generation(..),
-                _,
-            ) => None,
-        }
+        let is_metadata = match key {
+            ObjectKey::NarInfo(_)
+            | ObjectKey::Listing(_)
+            | ObjectKey::Log(_)
+            | ObjectKey::Realisation(..)
+            | ObjectKey::BuildTrace(..) => true,
+            ObjectKey::CacheInfo
+            | ObjectKey::Nar(..)
+            | ObjectKey::DebugInfo(_)
+            | ObjectKey::Pin(_)
+            | ObjectKey::Generation(..) => false,
+        };
+        let encoded = is_metadata && self.metadata_encoding == MetadataEncoding::Zstd;
+        encoded.then_some("zstd")
     }
 }

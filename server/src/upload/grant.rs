@@ -29,6 +29,7 @@ const MAX_KEYS_OF_A_NAR: i64 = 64;
 pub(super) enum Name {
     Nar(NarHash),
     Listing(StorePathHash),
+    Log(StorePathHash),
     Part(ObjectKey, u16),
 }
 
@@ -39,6 +40,7 @@ impl Name {
                 Self::Nar(*nar_hash)
             }
             ObjectSpec::Listing { path, .. } => Self::Listing(*path),
+            ObjectSpec::Log { path, .. } => Self::Log(*path),
             ObjectSpec::Part { key, number, .. } => Self::Part(key.clone(), *number),
         }
     }
@@ -80,6 +82,7 @@ pub(super) fn bytes(object: &ObjectSpec) -> u64 {
     match object {
         ObjectSpec::Nar { bytes, .. }
         | ObjectSpec::Listing { bytes, .. }
+        | ObjectSpec::Log { bytes, .. }
         | ObjectSpec::Part { bytes, .. } => *bytes,
         ObjectSpec::LargeNar { .. } => 0,
     }
@@ -156,7 +159,7 @@ async fn grant_nars(
             ObjectSpec::LargeNar { nar_hash } => {
                 wanted.insert(*nar_hash, Way::Parts);
             }
-            ObjectSpec::Listing { .. } | ObjectSpec::Part { .. } => {}
+            ObjectSpec::Listing { .. } | ObjectSpec::Log { .. } | ObjectSpec::Part { .. } => {}
         }
     }
     let mut granted = HashMap::new();

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use niks3_core::{
     hash::{BodyChecksum, ChecksumAlgorithm},
-    limits::{MAX_LISTING_BYTES, MAX_OBJECTS_PER_CALL, MAX_PUT_BYTES},
+    limits::{MAX_LISTING_BYTES, MAX_LOG_BYTES, MAX_OBJECTS_PER_CALL, MAX_PUT_BYTES},
     parts::{MAX_PART_BYTES, MAX_PARTS},
     wire::{ObjectSpec, PresignedUrl, UploadId, UrlAnswer, UrlsRequest, UrlsResponse},
 };
@@ -48,7 +48,7 @@ impl Answers<'_> {
     fn of(&self, object: &ObjectSpec) -> UrlAnswer {
         let Some(granted) = self.granted.get(&Name::of(object)) else {
             return match object {
-                ObjectSpec::Listing { .. } => UrlAnswer::Busy,
+                ObjectSpec::Listing { .. } | ObjectSpec::Log { .. } => UrlAnswer::Busy,
                 _ => UrlAnswer::Gone,
             };
         };
@@ -92,6 +92,7 @@ fn checksum(object: &ObjectSpec) -> Option<BodyChecksum> {
     match object {
         ObjectSpec::Nar { checksum, .. }
         | ObjectSpec::Listing { checksum, .. }
+        | ObjectSpec::Log { checksum, .. }
         | ObjectSpec::Part { checksum, .. } => Some(*checksum),
         ObjectSpec::LargeNar { .. } => None,
     }
@@ -111,6 +112,7 @@ fn check(objects: &[ObjectSpec], checked: ChecksumAlgorithm) -> Result<(), Uploa
             ObjectSpec::Listing { path, .. } => {
                 (format!("the listing of {path}"), MAX_LISTING_BYTES)
             }
+            ObjectSpec::Log { path, .. } => (format!("the log of {path}"), MAX_LOG_BYTES),
             ObjectSpec::Part { key, number, .. } => {
                 if !(1..=MAX_PARTS).contains(number) {
                     return Err(UploadError::PartNumber(*number));

@@ -116,6 +116,9 @@ impl HandPush {
             deriver: None,
             ca: None,
             signatures: Vec::new(),
+            log: false,
+            realisations: Vec::new(),
+            debug_info: Vec::new(),
         });
         let plan = PlanRequest {
             store_dir: "/nix/store".to_owned(),
