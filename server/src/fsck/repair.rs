@@ -217,7 +217,7 @@ async fn send_again(cx: &Uploads) -> Result<u64, FsckError> {
         }
         let mut stored: Vec<Token> = stream::iter(narinfos)
             .map(|narinfo| async move {
-                let body = cx.bucket.encode(&narinfo.narinfo);
+                let body = cx.bucket.encode(&narinfo.key, &narinfo.text);
                 cx.bucket.put(&narinfo.key, body, narinfo.fenced_at).await.map(|()| narinfo.token)
             })
             .buffer_unordered(PUTS_AT_ONCE)
