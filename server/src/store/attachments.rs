@@ -11,7 +11,7 @@ use niks3_core::{
 };
 use tokio_postgres::{Row, types::ToSql};
 
-use super::{Connection, StoreError, Tx, plan::hold, read_text, revive};
+use super::{Connection, StoreError, Tx, note_candidates, plan::hold, read_text, revive};
 
 const STATUS: &str = include_str!("sql/attachments_status.sql");
 const RECORD: &str = include_str!("sql/record_upload_attachments.sql");
@@ -21,6 +21,8 @@ const COMPOSABLE: &str = include_str!("sql/composable_attachments.sql");
 const COMPOSE: &str = include_str!("sql/compose_attachments.sql");
 const ATTACH: &str = include_str!("sql/attach.sql");
 const FINISH: &str = include_str!("sql/finish_attachments.sql");
+const ADOPTABLE: &str = include_str!("sql/adoptable_attachment.sql");
+const REALISATIONS_OF: &str = include_str!("sql/realisations_of.sql");
 
 /// An attachment that a plan has.
 #[derive(Clone, Debug)]
@@ -294,4 +296,45 @@ pub async fn finish_attachments(tx: &Tx<'_>, upload: i64, ids: &[i64]) -> Result
         return Ok(());
     }
     tx.execute("leave attachments", FINISH, &[&upload, &ids]).await.map(drop)
+}
+
+/// Takes up an attachment that was just seen in the bucket: one of the path `path`, or that names the NAR
+/// `nar`. It has a row. In the gate. `false`: nobody knows that, or somebody has the attachment in hand.
+///
+/// # Errors
+/// When a query fails.
+pub async fn adopt_attachment(
+    tx: &Tx<'_>,
+    key: &ObjectKey,
+    path: Option<StorePathHash>,
+    nar: Option<&ObjectKey>,
+    text: &str,
+) -> Result<bool, StoreError> {
+    let narinfo = path.map(|path| ObjectKey::NarInfo(path).to_string());
+    let nar = nar.map(ToString::to_string);
+    let params: [&(dyn ToSql + Sync); 3] = [&key.to_string(), &narinfo, &nar];
+    let rows = tx.rows("look up whose attachment it is", ADOPTABLE, &params).await?;
+    let Some(row) = rows.first() else { return Ok(false) };
+    let id: i64 = row.get("id");
+    let nar_id = nar.map(|_| row.get("nar_id"));
+    let text = text.to_owned();
+    let adopted = ComposedAttachment { id, narinfo_id: row.get("narinfo_id"), text, nar_id };
+    compose_attachments(tx, &[adopted]).await?;
+    let sql = "UPDATE objects SET stored_at = now() WHERE id = $1";
+    tx.execute("adopt an attachment", sql, &[&id]).await?;
+    // What it is of may be garbage already.
+    note_candidates(tx, &[id]).await?;
+    Ok(true)
+}
+
+/// The realisations of these narinfos: they are deleted before those are.
+///
+/// # Errors
+/// When the query fails.
+pub async fn realisations_of(
+    connection: &Connection,
+    narinfos: &[i64],
+) -> Result<Vec<i64>, StoreError> {
+    let rows = connection.rows("look up realisations", REALISATIONS_OF, &[&narinfos]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }

@@ -38,9 +38,9 @@ use deadpool_postgres::{GenericClient, Object, Pool, Transaction};
 use tokio_postgres::{Row, types::ToSql};
 
 pub use attachments::{
-    ComposableAttachment, ComposedAttachment, NextAttachment, PlannedAttachment, attach,
-    compose_attachments, finish_attachments, hold_attachments, lacking,
-    lock_composable_attachments, next_attachments,
+    ComposableAttachment, ComposedAttachment, NextAttachment, PlannedAttachment, adopt_attachment,
+    attach, compose_attachments, finish_attachments, hold_attachments, lacking,
+    lock_composable_attachments, next_attachments, realisations_of,
 };
 pub use claims::{Claim, Forgotten, claim, delete_claimed, lapse_claims, next_condemned};
 pub use closures::{Roots, push_closures, roots, unpublished};
