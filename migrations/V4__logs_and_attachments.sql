@@ -31,5 +31,9 @@ CREATE TABLE upload_attachments (
 );
 CREATE INDEX upload_attachments_to_do ON upload_attachments (upload, level, object_id) WHERE NOT done;
 
+-- A path that another cache has signed and that this one leaves to it: a narinfo of which there is nothing in
+-- the bucket. It counts as published. Ordinary when it is really pushed.
+ALTER TABLE objects ADD COLUMN is_external boolean NOT NULL DEFAULT false;
+
 -- A narinfo with realisations, which are deleted before it is: asked only of those.
 ALTER TABLE objects ADD COLUMN is_realised boolean NOT NULL DEFAULT false;

@@ -35,3 +35,4 @@ mod repair;
 mod scale;
 mod server;
 mod support;
+mod upstream;

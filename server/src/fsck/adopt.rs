@@ -46,8 +46,12 @@ pub(super) struct Adopted {
 }
 
 /// Adopts narinfos in the bucket, references first, each after a fresh look at its NAR. Those that cannot
-/// be realised are removed.
-pub(super) async fn narinfos(cx: &Uploads, strays: &[StorePathHash]) -> Result<Adopted, FsckError> {
+/// be realised are removed. With `external`, a reference that is not in the bucket is another cache's.
+pub(super) async fn narinfos(
+    cx: &Uploads,
+    strays: &[StorePathHash],
+    external: bool,
+) -> Result<Adopted, FsckError> {
     let mut adopted = Adopted::default();
     let read: Vec<_> = stream::iter(strays.iter().copied().take(MAX_STRAYS))
         .map(|hash| async move { (hash, read(cx, hash).await) })
@@ -67,7 +71,12 @@ pub(super) async fn narinfos(cx: &Uploads, strays: &[StorePathHash]) -> Result<A
     let mut hopeless: HashSet<StorePathHash> = broken.iter().copied().collect();
     let mut refused = broken;
     for hash in references_first(&references) {
-        match adopt(cx, hash, &hopeless).await? {
+        let mut outcome = adopt(cx, hash, &hopeless, &[]).await?;
+        if external && matches!(outcome, Outcome::Refused) {
+            let absent = absent(cx, &references[&hash]).await?;
+            outcome = adopt(cx, hash, &hopeless, &absent).await?;
+        }
+        match outcome {
             Outcome::Adopted => adopted.narinfos += 1,
             Outcome::Refused => {
                 hopeless.insert(hash);
@@ -148,11 +157,13 @@ enum Outcome {
     NotNow,
 }
 
-/// Adopts one narinfo, if it can be realised at this moment.
+/// Adopts one narinfo, if it can be realised at this moment, with `external` of its references left to
+/// another cache.
 async fn adopt(
     cx: &Uploads,
     hash: StorePathHash,
     hopeless: &HashSet<StorePathHash>,
+    external: &[StorePathHash],
 ) -> Result<Outcome, FsckError> {
     let Found::Ours(found, text) = read(cx, hash).await? else { return Ok(Outcome::NotNow) };
     let head = cx.bucket.head(&found.nar).await?;
@@ -167,7 +178,8 @@ async fn adopt(
     let outcome = upload::retry(|| async {
         let mut connection = cx.store.connection().await?;
         let tx = connection.begin().await?;
-        store::insert_narinfo_rows(&tx, &[hash]).await?;
+        store::insert_narinfo_rows(&tx, external, &vec![true; external.len()]).await?;
+        store::insert_narinfo_rows(&tx, &[hash], &[false]).await?;
         tx.enter_gate().await?;
         let adoptable = store::adoptable(&tx, hash, &found.references).await?;
         let Some(adoptable) = adoptable.filter(|one| !one.busy && !one.composed) else {
@@ -233,6 +245,21 @@ pub(super) async fn attachment(cx: &Uploads, key: &ObjectKey) -> Result<bool, Fs
         Ok(adopted)
     })
     .await?)
+}
+
+/// Those of a narinfo's references that are not in the bucket.
+async fn absent(
+    cx: &Uploads,
+    references: &[StorePathHash],
+) -> Result<Vec<StorePathHash>, FsckError> {
+    let mut absent = Vec::new();
+    for reference in references {
+        let key = ObjectKey::NarInfo(*reference);
+        if cx.bucket.head(&key).await?.is_none() && cx.bucket.is_missing(&key).await? {
+            absent.push(*reference);
+        }
+    }
+    Ok(absent)
 }
 
 /// Whether a narinfo's references are all in the bucket, though some cannot be adopted at this moment.

@@ -44,7 +44,7 @@ pub struct Repaired {
 ///
 /// # Errors
 /// When a collection or another repair is under way, or database or bucket fail.
-pub async fn repair(cx: &Uploads, s3: bool) -> Result<Report, FsckError> {
+pub async fn repair(cx: &Uploads, s3: bool, external: bool) -> Result<Report, FsckError> {
     let lock = CollectionLock::try_take(&cx.store).await?.ok_or(FsckError::Busy)?;
     let mut repaired = Repaired::default();
     let mut left = Report::default();
@@ -63,7 +63,7 @@ pub async fn repair(cx: &Uploads, s3: bool) -> Result<Report, FsckError> {
         }
         let mut mended = table(cx, &left).await?;
         if s3 {
-            mended += bucket(cx, &left, &mut repaired).await?;
+            mended += bucket(cx, &left, external, &mut repaired).await?;
         }
         // Only when nothing else could be mended that might still make them whole.
         let broken = ids(&left, &[Kind::ReferenceNotPublished]);
@@ -150,6 +150,7 @@ async fn table(cx: &Uploads, report: &Report) -> Result<usize, FsckError> {
 async fn bucket(
     cx: &Uploads,
     report: &Report,
+    external: bool,
     repaired: &mut Repaired,
 ) -> Result<usize, FsckError> {
     let mut mended = 0;
@@ -170,7 +171,7 @@ async fn bucket(
             Err(_) => {}
         }
     }
-    let adopted = adopt::narinfos(cx, &strays).await?;
+    let adopted = adopt::narinfos(cx, &strays, external).await?;
     repaired.adopted += adopted.narinfos;
     repaired.removed += adopted.removed;
     mended += (adopted.narinfos + adopted.removed) as usize;

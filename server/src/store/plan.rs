@@ -25,6 +25,8 @@ pub struct PathStatus {
     pub condemned: bool,
     /// It is being deleted.
     pub claimed: bool,
+    /// It is another cache's, of which this one has nothing.
+    pub external: bool,
     /// What it is, once it has been composed.
     pub nar_hash: Option<NarHash>,
     /// Whether a listing of it could be sent: none is attached, none of other contents occupies
@@ -116,14 +118,19 @@ pub(super) async fn hold(tx: &Tx<'_>, upload: i64, ids: &[i64]) -> Result<(), St
     tx.execute("hold objects", sql, &[&upload, &ids]).await.map(drop)
 }
 
-/// Makes rows for the narinfos that have none; ids grow in the order of `paths`, references first.
+/// Makes rows for the narinfos that have none; ids grow in the order of `paths`, references first. With
+/// `external`, those are left to another cache for which it is true.
 /// Before the gate: it waits for other pushes that insert the same keys, all in one order.
 ///
 /// # Errors
 /// When the query fails.
-pub async fn insert_narinfo_rows(tx: &Tx<'_>, paths: &[StorePathHash]) -> Result<(), StoreError> {
+pub async fn insert_narinfo_rows(
+    tx: &Tx<'_>,
+    paths: &[StorePathHash],
+    external: &[bool],
+) -> Result<(), StoreError> {
     let (narinfos, _) = keys(paths);
-    tx.execute("insert narinfo rows", INSERT_ROWS, &[&narinfos]).await.map(drop)
+    tx.execute("insert narinfo rows", INSERT_ROWS, &[&narinfos, &external]).await.map(drop)
 }
 
 /// Takes condemned objects back, with all that they refer to in the database, be it in this plan
@@ -208,6 +215,7 @@ fn read_status(row: &tokio_postgres::Row) -> Result<PathStatus, StoreError> {
         published: row.get("published"),
         condemned: row.get("condemned"),
         claimed: row.get("claimed"),
+        external: row.get("external"),
         nar_hash: nar_hash
             .map(|hash| read_text("a NarHash", &format!("sha256:{hash}")))
             .transpose()?,

@@ -123,7 +123,7 @@ pub async fn claim_unpublished(
     fence: Duration,
 ) -> Result<Claim, StoreError> {
     let params: [&(dyn ToSql + Sync); 2] = [&ids, &fence.as_secs_f64()];
-    let mut claim = Claim { token: 0, at: 0.0, objects: Vec::new(), spared: 0, needed: Vec::new() };
+    let mut claim = Claim::default();
     for row in tx.rows("claim narinfos", CLAIM_UNPUBLISHED, &params).await? {
         (claim.token, claim.at) = (row.get("token"), row.get("at"));
         claim.objects.push((row.get("id"), read_text("a key", row.get("key"))?));

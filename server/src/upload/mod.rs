@@ -8,11 +8,16 @@ mod look;
 mod multipart;
 mod plan;
 mod stored;
+mod upstream;
 mod urls;
 
 use std::time::Duration;
 
-use niks3_core::{narinfo::ComposeError, plan::PlanRefused, signing::SigningKey};
+use niks3_core::{
+    narinfo::ComposeError,
+    plan::PlanRefused,
+    signing::{PublicKey, SigningKey},
+};
 use niks3_core::{object_key::ObjectKey, parts::MAX_PARTS, store_path::StoreDir};
 
 use crate::{
@@ -41,6 +46,8 @@ pub struct Uploads {
     pub bucket: Bucket,
     /// Each signs every narinfo.
     pub signing_keys: Vec<SigningKey>,
+    /// Paths that one of these has signed are left to the cache whose key it is.
+    pub upstream_keys: Vec<PublicKey>,
     /// The one store directory that this cache is for.
     pub store_dir: StoreDir,
     /// What was last found of whether database and bucket belong together.

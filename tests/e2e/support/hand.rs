@@ -130,6 +130,7 @@ impl HandPush {
             roots: self.roots.clone(),
             paths: paths.collect(),
             dry_run: false,
+            upstream_keys: Vec::new(),
         };
         let planned: PlanResponse = self.json("uploads", &plan).await?;
         self.upload = planned.upload.map(|upload| upload.id);

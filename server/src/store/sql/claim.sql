@@ -33,12 +33,12 @@ WITH t AS MATERIALIZED (SELECT clock_timestamp() AS at, nextval('claims') AS tok
   SET claimed_at = t.at, claim = t.token, claim_until = t.at + make_interval(secs => $3)
   FROM t
   WHERE o.id = ANY (ARRAY(SELECT id FROM asked WHERE NOT writable AND NOT needed))
-  RETURNING o.id, o.key
+  RETURNING o.id, o.key, o.is_external
 )
 -- No join of the two: each row of the one would be compared with each of the other.
-SELECT t.token, extract(epoch FROM t.at)::float8 AS at, r.id, r.key, r.needed, r.writable
+SELECT t.token, extract(epoch FROM t.at)::float8 AS at, r.id, r.key, r.needed, r.writable, r.external
 FROM t CROSS JOIN (
-  SELECT c.id, c.key, false AS needed, false AS writable FROM claimed c
+  SELECT c.id, c.key, false AS needed, false AS writable, c.is_external AS external FROM claimed c
   UNION ALL
-  SELECT a.id, NULL, a.needed, a.writable FROM asked a WHERE a.needed OR a.writable) r
+  SELECT a.id, NULL, a.needed, a.writable, false FROM asked a WHERE a.needed OR a.writable) r
 ORDER BY r.id DESC

@@ -9,10 +9,10 @@ WITH RECURSIVE reached(id) AS (
 ), total AS MATERIALIZED (
   SELECT count(*) FILTER (WHERE o.kind = 1 AND o.stored) AS paths,
          coalesce(sum(o.size) FILTER (WHERE o.kind = 2 AND o.stored), 0)::bigint AS bytes,
-         coalesce(bool_and(o.kind NOT IN (1, 2) OR coalesce(o.stored, false)), false) AS whole
+         coalesce(bool_and(o.kind NOT IN (1, 2) OR o.is_external OR coalesce(o.stored, false)), false) AS whole
   FROM reached
   LEFT JOIN LATERAL (
-    SELECT o.kind, o.size, o.stored_at IS NOT NULL AS stored FROM objects o
+    SELECT o.kind, o.is_external, o.size, o.stored_at IS NOT NULL AS stored FROM objects o
     WHERE o.id = reached.id LIMIT 1) o ON true
 ), kept AS (
   UPDATE closures c SET paths = t.paths, bytes = t.bytes

@@ -4,6 +4,7 @@ SELECT o.id,
        coalesce(o.stored_at IS NOT NULL, false) AS published,
        coalesce(o.condemned_at IS NOT NULL, false) AS condemned,
        coalesce(o.claimed_at IS NOT NULL, false) AS claimed,
+       coalesce(o.is_external, false) AS external,
        n.nar_hash,
        NOT coalesce(n.no_listing, false)
          AND coalesce(l.id IS NULL OR l.stored_at IS NULL
