@@ -29,6 +29,7 @@ mod pins;
 mod pins_faults;
 mod proxies;
 mod races;
+mod readers;
 mod reads;
 mod refused;
 mod repair;

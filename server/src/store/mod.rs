@@ -4,6 +4,7 @@
 //! Everything runs at READ COMMITTED: each statement sees what was committed before it began, so
 //! "take the lock, then ask in the next statement" holds.
 
+mod attach;
 mod attachments;
 mod claims;
 mod closures;
@@ -37,10 +38,12 @@ use std::time::Duration;
 use deadpool_postgres::{GenericClient, Object, Pool, Transaction};
 use tokio_postgres::{Row, types::ToSql};
 
+pub use attach::{
+    ComposableAttachment, ComposedAttachment, NextAttachment, attach, compose_attachments,
+    finish_attachments, lock_composable_attachments, next_attachments,
+};
 pub use attachments::{
-    ComposableAttachment, ComposedAttachment, NextAttachment, PlannedAttachment, adopt_attachment,
-    attach, compose_attachments, finish_attachments, hold_attachments, lacking,
-    lock_composable_attachments, next_attachments, realisations_of,
+    PlannedAttachment, adopt_attachment, hold_attachments, lacking, realisations_of,
 };
 pub use claims::{Claim, Forgotten, claim, delete_claimed, lapse_claims, next_condemned};
 pub use closures::{Roots, push_closures, roots, unpublished};
