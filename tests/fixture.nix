@@ -2,6 +2,7 @@
 # builder is the machine's /bin/sh, the tools are its coreutils.
 #
 #   nix-build tests/fixture.nix -A all             all that every Nix can copy
+#   nix-build tests/fixture.nix -A ca              content-addressed derivations, an experimental feature
 #   nix-build tests/fixture.nix -A notUtf8         a file name that no JSON can hold
 #   nix-build tests/fixture.nix -A irreproducible  the same path with other contents each time
 #
@@ -135,6 +136,29 @@ let
   '';
   onIrreproducible = build "on-irreproducible" { } "mkdir $out; echo ${irreproducible} > $out/needs";
 
+  # Content-addressed: their paths are known when they are built. `caTop` needs `caLeaf`; `onCa` is not
+  # content-addressed itself, and its path depends on what `caTop` has become.
+  floating = {
+    __contentAddressed = true;
+    outputHashMode = "recursive";
+    outputHashAlgo = "sha256";
+  };
+  caLeaf = build "ca-leaf" floating "echo building ca-leaf; mkdir $out; echo ${text} > $out/needs";
+  caTop = build "ca-top" floating "mkdir $out; echo ${caLeaf} > $out/needs";
+  onCa = build "on-ca" { } "mkdir $out; echo ${caTop} > $out/needs";
+
+  # What `--index-debug-info` looks for.
+  debug = build "debug" { } ''
+    mkdir -p $out/lib/debug/.build-id/ab
+    echo symbols > $out/lib/debug/.build-id/ab/cdef0123456789abcdef0123456789abcdef01.debug
+  '';
+
+  ca = [
+    caLeaf
+    caTop
+    onCa
+  ];
+
   all = [
     top
     tree
@@ -169,6 +193,11 @@ in
     notUtf8
     irreproducible
     onIrreproducible
+    caLeaf
+    caTop
+    onCa
+    ca
+    debug
     ;
   default = all;
 }

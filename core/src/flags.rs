@@ -246,6 +246,26 @@ impl Flags {
         self.parsed(name, parse)?.ok_or_else(|| self.missing(name))
     }
 
+    /// The values of a repeatable flag, each parsed.
+    ///
+    /// # Errors
+    /// With the first that is wrong, or when there are more than `at_most`.
+    pub fn each<T>(
+        &self,
+        name: &str,
+        at_most: usize,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Vec<T>, FlagError> {
+        let one = |value: &OsString| match value.to_str() {
+            Some(text) => parse(text).map_err(|why| self.invalid(name, why)),
+            None => Err(self.invalid(name, format!("{value:?} is not UTF-8"))),
+        };
+        if self.all(name).len() > at_most {
+            return Err(self.invalid(name, format!("there can be {at_most} at most")));
+        }
+        self.all(name).iter().map(one).collect()
+    }
+
     /// The error for a flag that is missing.
     #[must_use]
     pub fn missing(&self, name: &str) -> FlagError {

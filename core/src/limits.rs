@@ -51,6 +51,9 @@ pub const MAX_DEBUG_FILES_PER_PATH: usize = 20_000;
 /// Realisations and debug files of one plan: two layouts of each of [`MAX_PATHS`].
 pub const MAX_ATTACHMENTS: usize = 400_000;
 
+/// Public keys of other caches that one push may name: each is tried on each path.
+pub const MAX_UPSTREAM_KEYS: usize = 16;
+
 /// Characters of a bearer token, at the least.
 pub const MIN_TOKEN_CHARS: usize = 36;
 

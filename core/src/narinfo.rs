@@ -113,6 +113,25 @@ impl PathInfo {
     }
 }
 
+/// What signatures of a path sign: `1;<path>;<NarHash>;<NarSize>;<references, sorted>`. `None`: no narinfo
+/// can say it.
+#[must_use]
+pub fn fingerprint<'a>(
+    store_dir: &StoreDir,
+    path: &StorePath,
+    nar_hash: NarHash,
+    nar_size: u64,
+    references: impl Iterator<Item = &'a StorePath>,
+) -> Option<String> {
+    // Where the NAR lies is not signed.
+    let (path, url) = (path.as_nix().clone(), "nar".to_owned());
+    NarInfo::builder_in(store_dir.clone(), path, url, nar_hash.to_nix(), nar_size)
+        .references(references.map(|path| path.as_nix().clone()))
+        .build()
+        .ok()
+        .map(|narinfo| narinfo.fingerprint(store_dir))
+}
+
 /// What a narinfo that lies in the bucket says of where things are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundNarInfo {
@@ -128,6 +147,8 @@ pub struct FoundNarInfo {
     pub nar_hash: NarHash,
     /// Its references, itself left out.
     pub references: Vec<StorePathHash>,
+    /// What built it.
+    pub deriver: Option<StorePath>,
 }
 
 /// Why a narinfo in the bucket is none that this cache wrote.
@@ -164,7 +185,8 @@ impl FoundNarInfo {
         let file_size = found.file_size().ok_or(FoundError::Foreign("its FileSize"))?;
         let references = found.references().iter().cloned().map(StorePath::from_nix);
         let references = references.filter(|to| *to != path).map(|to| to.hash()).collect();
-        Ok(Self { path, nar, file_hash, file_size, nar_hash, references })
+        let deriver = found.deriver().cloned().map(StorePath::from_nix);
+        Ok(Self { path, nar, file_hash, file_size, nar_hash, references, deriver })
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{
     limits::{
         MAX_ATTACHMENTS, MAX_DEBUG_FILES_PER_PATH, MAX_DEPENDENCIES_PER_REALISATION,
         MAX_PATH_TEXT_BYTES, MAX_PATHS, MAX_REALISATIONS_PER_PATH, MAX_REFERENCES,
-        MAX_REFERENCES_PER_PATH, MAX_SIGNATURES_PER_PATH,
+        MAX_REFERENCES_PER_PATH, MAX_SIGNATURES_PER_PATH, MAX_UPSTREAM_KEYS,
     },
     store_path::{StoreDir, StorePath, StorePathHash},
     wire::PlanRequest,
@@ -96,6 +96,7 @@ pub fn check(plan: &PlanRequest, store_dir: &StoreDir) -> Result<Vec<u32>, PlanR
     }
     let references = plan.paths.iter().map(|path| path.references.len()).sum();
     at_most("paths", plan.paths.len(), MAX_PATHS)?;
+    at_most("upstream keys", plan.upstream_keys.len(), MAX_UPSTREAM_KEYS)?;
     at_most("roots", plan.roots.len(), MAX_PATHS)?;
     at_most("references", references, MAX_REFERENCES)?;
     let attachments = plan.paths.iter().map(|path| path.realisations.len() + path.debug_info.len());
@@ -263,7 +264,13 @@ mod tests {
         });
         let paths: Vec<_> = paths.collect();
         let roots = vec![paths.len() as u32 - 1];
-        PlanRequest { store_dir: "/nix/store".to_owned(), roots, paths, dry_run: false }
+        PlanRequest {
+            store_dir: "/nix/store".to_owned(),
+            roots,
+            paths,
+            dry_run: false,
+            upstream_keys: Vec::new(),
+        }
     }
 
     fn checked(plan: &PlanRequest) -> Result<Vec<u32>, PlanRefused> {

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use ed25519_dalek::{Signer as _, SigningKey as Ed25519Key};
-use nix_narinfo::NixSignature;
+use nix_narinfo::{NixSignature, TrustedPublicKey};
 
 use crate::wire::text_serde;
 
@@ -119,7 +119,66 @@ fn valid_key_name(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':')
 }
 
+/// A public key as `trusted-public-keys` has it, such as `cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkb…`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PublicKey {
+    text: String,
+    key: TrustedPublicKey,
+}
+
+/// Why a text is no public key.
+#[derive(Debug, thiserror::Error)]
+#[error("{text:?} is not a public key of the form <name>:<base64>, all of it")]
+pub struct PublicKeyError {
+    text: String,
+    #[source]
+    source: nix_narinfo::KeyError,
+}
+
+impl PublicKey {
+    /// Whether a signature of `fingerprint` is by this key.
+    #[must_use]
+    pub fn verifies(&self, fingerprint: &str, signature: &Signature) -> bool {
+        signature.0.key_name == self.key.name
+            && matches!(
+                signature.0.verify(fingerprint.as_bytes(), std::slice::from_ref(&self.key)),
+                Ok(true)
+            )
+    }
+}
+
+impl FromStr for PublicKey {
+    type Err = PublicKeyError;
+
+    fn from_str(text: &str) -> Result<Self, PublicKeyError> {
+        match TrustedPublicKey::parse(text) {
+            Ok(key) => Ok(Self { text: text.to_owned(), key }),
+            Err(source) => Err(PublicKeyError { text: text.to_owned(), source }),
+        }
+    }
+}
+
+impl fmt::Display for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+text_serde!(PublicKey);
+
 impl Signature {
+    /// The name of the key that made it.
+    #[must_use]
+    pub fn key_name(&self) -> &str {
+        &self.0.key_name
+    }
+
     pub(crate) fn into_nix(self) -> NixSignature {
         self.0
     }
@@ -182,6 +241,22 @@ mod tests {
         ] {
             let error = text.parse::<SigningKey>().unwrap_err().to_string();
             assert!(!error.contains("P3IA") && !error.contains("sIYF"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_signature_verifies_with_the_key_that_made_it_and_no_other() {
+        let key: SigningKey = SECRET.parse().unwrap();
+        let public: PublicKey = key.public_key().parse().unwrap();
+        let signature = key.sign("1;text");
+        assert!(public.verifies("1;text", &signature));
+        assert!(!public.verifies("1;other", &signature));
+        let other = SigningKey::from_seed("binary-cache-test-1", &[7; 32]).unwrap();
+        assert!(!public.verifies("1;text", &other.sign("1;text")));
+        let renamed = signature.to_string().replace("test-1", "test-2");
+        assert!(!public.verifies("1;text", &renamed.parse().unwrap()));
+        for text in ["", "cache.nixos.org-1", "a:b", SECRET] {
+            assert!(text.parse::<PublicKey>().is_err(), "{text:?} was taken");
         }
     }
 

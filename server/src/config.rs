@@ -8,7 +8,8 @@ use niks3_core::{
     duration,
     flags::{Flag, FlagError, Flags, parse_bool},
     hash::ChecksumAlgorithm,
-    signing::SigningKey,
+    limits::MAX_UPSTREAM_KEYS,
+    signing::{PublicKey, PublicKeyError, SigningKey},
     store_path::{StoreDir, StorePath, StorePathHash},
     wire::MetadataEncoding,
 };
@@ -72,6 +73,14 @@ pub const FLAGS: &[Flag] = &[
     )
     .env("NIKS3_SIGN_KEY_PATHS")
     .repeatable(),
+    Flag::value(
+        "upstream-key",
+        "KEY",
+        "a public key of another cache that readers use too: paths that it has signed are left to that \
+         cache; whole keys, repeatable",
+    )
+    .env("NIKS3_UPSTREAM_KEYS")
+    .repeatable(),
     Flag::value("cache-url", "URL", "where readers find the bucket").env("NIKS3_CACHE_URL"),
     Flag::value("store-dir", "DIR", "the store directory that the cache is for")
         .env("NIX_STORE_DIR")
@@ -109,6 +118,11 @@ pub const FLAGS: &[Flag] = &[
 pub const FSCK_FLAGS: &[Flag] = &[
     Flag::switch("s3", "look at the bucket too: lists all of it"),
     Flag::switch("repair", "repair what is wrong"),
+    Flag::switch(
+        "missing-are-external",
+        "with --s3 --repair, where --upstream-key is in use and the database was lost: a reference that \
+         is not in the bucket is a path of another cache",
+    ),
     Flag::switch("json", "print one JSON object"),
 ];
 
@@ -179,6 +193,7 @@ pub fn fsck_options(flags: &Flags) -> Result<FsckOptions, FlagError> {
     Ok(FsckOptions {
         s3: flags.switch("s3")?,
         repair: flags.switch("repair")?,
+        external: flags.switch("missing-are-external")?,
         json: flags.switch("json")?,
     })
 }
@@ -223,6 +238,8 @@ pub struct Config {
     pub api_token: Token,
     /// `--sign-key-path`
     pub signing_keys: Vec<SigningKey>,
+    /// `--upstream-key`
+    pub upstream_keys: Vec<PublicKey>,
     /// `--cache-url`
     pub cache_url: Option<Url>,
     /// `--store-dir`
@@ -250,6 +267,9 @@ impl Config {
                 })?
             },
             signing_keys: signing_keys(flags)?,
+            upstream_keys: flags.each("upstream-key", MAX_UPSTREAM_KEYS, |text| {
+                text.parse().map_err(|why: PublicKeyError| why.to_string())
+            })?,
             cache_url: flags.parsed("cache-url", |text| from_str(text, "a URL"))?,
             store_dir: store_dir(flags)?,
             debug: flags.switch("debug")?,

@@ -108,6 +108,7 @@ pub async fn run(
         store,
         bucket,
         signing_keys: config.signing_keys,
+        upstream_keys: config.upstream_keys,
         store_dir: config.store_dir,
         trust: Trust::default(),
     };
@@ -197,7 +198,7 @@ pub async fn fsck(
 ) -> Result<fsck::Report, ServerError> {
     let cx = beside_server(config)?;
     if options.repair {
-        return Ok(fsck::repair(&cx, options.s3).await?);
+        return Ok(fsck::repair(&cx, options.s3, options.external).await?);
     }
     Ok(fsck::report(&cx, options.s3).await?)
 }
@@ -220,6 +221,7 @@ fn beside_server(config: FsckConfig) -> Result<Uploads, ServerError> {
         store: config.database.pool()?,
         bucket: config.s3.open()?,
         signing_keys: Vec::new(),
+        upstream_keys: Vec::new(),
         store_dir: config.store_dir,
         trust: Trust::default(),
     })

@@ -29,6 +29,13 @@ const VERIFY: Flag = Flag::switch(
     "verify-s3-integrity",
     "look first whether the bucket has all that the server believes, and send again what it has not",
 );
+const UPSTREAM_KEY: Flag = Flag::value(
+    "upstream-key",
+    "KEY",
+    "leave out paths that this public key of another cache has signed; readers need that cache too",
+)
+.env("NIKS3_UPSTREAM_KEYS")
+.repeatable();
 const UPLOADS: Flag =
     Flag::value("max-concurrent-uploads", "N", "requests to S3 at once").default("30");
 const BUFFERED: Flag =
@@ -52,7 +59,7 @@ pub const PUSH_FLAGS: &[Flag] = &with_common(SERVER_URL);
 pub const COPY_FLAGS: &[Flag] = &with_common(TO);
 
 /// What both have, after where to push to.
-const fn with_common(to: Flag) -> [Flag; 19] {
+const fn with_common(to: Flag) -> [Flag; 20] {
     [
         to,
         TOKEN,
@@ -66,6 +73,7 @@ const fn with_common(to: Flag) -> [Flag; 19] {
         DRY_RUN,
         VERIFY,
         PIN,
+        UPSTREAM_KEY,
         UPLOADS,
         BUFFERED,
         LEVEL,

@@ -56,6 +56,7 @@ fn push(config: PushConfig) -> Result<(), CommandError> {
         interrupts: runtime
             .block_on(async { Interrupts::listen() })
             .map_err(CommandError::Start)?,
+        upstream_keys: config.upstream_keys,
         options: config.options,
     };
     let ended = runtime.block_on(async {

@@ -6,8 +6,10 @@ use bytesize::ByteSize;
 use glob::Pattern;
 use niks3_core::{
     flags::{FlagError, Flags},
+    limits::MAX_UPSTREAM_KEYS,
     parts::MIN_PART_BYTES,
     pin_name::PinName,
+    signing::{PublicKey, PublicKeyError},
 };
 
 use super::{ServerConfig, argument, pin_name};
@@ -43,6 +45,8 @@ pub struct PushConfig {
     pub leave_out: LeaveOut,
     /// `--pin`
     pub pin: Option<PinName>,
+    /// `--upstream-key`
+    pub upstream_keys: Vec<PublicKey>,
     /// `--max-concurrent-uploads`
     pub uploads: NonZeroUsize,
     /// `--json`, `--quiet`, `--verbose`
@@ -76,6 +80,9 @@ impl PushConfig {
                 larger_than: flags.parsed("max-nar-size", size)?,
             },
             pin: flags.parsed("pin", pin_name)?,
+            upstream_keys: flags.each("upstream-key", MAX_UPSTREAM_KEYS, |text| {
+                text.parse().map_err(|why: PublicKeyError| why.to_string())
+            })?,
             uploads: flags.required("max-concurrent-uploads", |text| {
                 number(text, NonZeroUsize::MIN..=MAX_UPLOADS)
             })?,

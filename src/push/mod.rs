@@ -20,6 +20,7 @@ use std::{
 use niks3_core::{
     limits::MAX_OBJECTS_PER_CALL,
     parts::TooLarge,
+    signing::PublicKey,
     store_path::StorePathHash,
     wire::{
         CommitProgress, KeptPath, OpenUpload, PlanRequest, PlanResponse, UploadId, VerifyRequest,
@@ -61,6 +62,8 @@ pub struct Context {
     pub progress: Arc<Progress>,
     /// Whether we are told to stop.
     pub interrupts: Interrupts,
+    /// Paths that one of these has signed are left to the cache whose key it is. `--upstream-key`
+    pub upstream_keys: Vec<PublicKey>,
     /// How it is done.
     pub options: PushOptions,
 }
@@ -171,6 +174,7 @@ pub enum PushError {
 pub async fn push(cx: &Context, batch: &Batch) -> Result<(), PushError> {
     let mut plan = plan::request(&cx.store.settings().store_dir, &batch.paths, &batch.roots);
     plan.dry_run = cx.options.dry_run;
+    plan.upstream_keys.clone_from(&cx.upstream_keys);
     if cx.options.verify_s3 {
         unless_interrupted(cx, verify(cx, &plan)).await?;
     }
@@ -220,6 +224,11 @@ async fn attempt(cx: &Context, plan: &PlanRequest) -> Result<(), PushError> {
     let planned = async { Ok(cx.api.plan(plan).await?) };
     let answer = unless_interrupted(cx, planned).await?;
     warn_kept(cx, plan, &answer.kept);
+    if answer.external > 0 {
+        let (left, paths) = (answer.external, plan.paths.len());
+        cx.progress
+            .note(&format!("{left} of {paths} paths are left to the caches that signed them"));
+    }
     let work = plan::work(plan, &answer);
     if plan.dry_run {
         cx.progress.would_send(&work);

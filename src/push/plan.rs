@@ -46,7 +46,13 @@ pub fn request(store_dir: &StoreDir, closure: &[ValidPath], roots: &[StorePath])
     let mut roots: Vec<u32> = roots.iter().filter_map(index).collect();
     roots.sort_unstable();
     roots.dedup();
-    PlanRequest { store_dir: store_dir.to_string(), roots, paths: paths.collect(), dry_run: false }
+    PlanRequest {
+        store_dir: store_dir.to_string(),
+        roots,
+        paths: paths.collect(),
+        dry_run: false,
+        upstream_keys: Vec::new(),
+    }
 }
 
 /// What is to be done, the largest NARs first: what takes longest should not start last.

@@ -9,6 +9,7 @@
 //! - `NIKS3_TEST_LONG`: the sizes of the long profile.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod attachments;
 mod cli;
 mod closures;
 mod counts;
@@ -28,9 +29,11 @@ mod pins;
 mod pins_faults;
 mod proxies;
 mod races;
+mod readers;
 mod reads;
 mod refused;
 mod repair;
 mod scale;
 mod server;
 mod support;
+mod upstream;

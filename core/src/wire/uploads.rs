@@ -10,7 +10,7 @@ use crate::{
     narinfo::ContentAddress,
     object_key::{ObjectKeyError, RandomPart},
     realisation::OutputId,
-    signing::Signature,
+    signing::{PublicKey, Signature},
     store_path::StorePath,
 };
 
@@ -26,6 +26,10 @@ pub struct PlanRequest {
     /// Only say what is missing: nothing is opened, held or committed. `--dry-run`
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
+    /// Paths that one of these has signed are left to the cache whose key it is, beside those of the
+    /// server's own keys. `--upstream-key`
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub upstream_keys: Vec<PublicKey>,
 }
 
 /// One store path of a plan, as the store database has it.
@@ -90,9 +94,16 @@ pub struct PlanResponse {
     /// Paths of whose derivers the build logs may be sent, one for each deriver.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub logs: Vec<u32>,
+    /// How many paths are left to other caches, which have signed them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub external: u64,
     /// Paths that are in the cache with other contents than this plan says. They stay as they are.
     #[serde(default)]
     pub kept: Vec<KeptPath>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What an upload is called: random, so that nobody can guess it.

@@ -197,6 +197,7 @@ async fn serve(
     let welcome =
         welcome(&options.state_dir, address, &endpoint, &secrets.signing_key.public_key());
     let config = Config {
+        upstream_keys: Vec::new(),
         database: postgres.connection_string(DATABASE).parse()?,
         http_addr: address,
         s3: S3Config {

@@ -7,9 +7,11 @@ use std::{
 
 use futures_util::{StreamExt as _, stream};
 use niks3_core::{
+    debug_info,
     narinfo::{FoundError, FoundNarInfo},
     object_key::ObjectKey,
     pin_name::PinName,
+    realisation::{OutputId, Realisation},
     store_path::{StorePath, StorePathHash},
 };
 use tracing::{info, warn};
@@ -44,8 +46,12 @@ pub(super) struct Adopted {
 }
 
 /// Adopts narinfos in the bucket, references first, each after a fresh look at its NAR. Those that cannot
-/// be realised are removed.
-pub(super) async fn narinfos(cx: &Uploads, strays: &[StorePathHash]) -> Result<Adopted, FsckError> {
+/// be realised are removed. With `external`, a reference that is not in the bucket is another cache's.
+pub(super) async fn narinfos(
+    cx: &Uploads,
+    strays: &[StorePathHash],
+    external: bool,
+) -> Result<Adopted, FsckError> {
     let mut adopted = Adopted::default();
     let read: Vec<_> = stream::iter(strays.iter().copied().take(MAX_STRAYS))
         .map(|hash| async move { (hash, read(cx, hash).await) })
@@ -65,7 +71,12 @@ pub(super) async fn narinfos(cx: &Uploads, strays: &[StorePathHash]) -> Result<A
     let mut hopeless: HashSet<StorePathHash> = broken.iter().copied().collect();
     let mut refused = broken;
     for hash in references_first(&references) {
-        match adopt(cx, hash, &hopeless).await? {
+        let mut outcome = adopt(cx, hash, &hopeless, &[]).await?;
+        if external && matches!(outcome, Outcome::Refused) {
+            let absent = absent(cx, &references[&hash]).await?;
+            outcome = adopt(cx, hash, &hopeless, &absent).await?;
+        }
+        match outcome {
             Outcome::Adopted => adopted.narinfos += 1,
             Outcome::Refused => {
                 hopeless.insert(hash);
@@ -146,11 +157,13 @@ enum Outcome {
     NotNow,
 }
 
-/// Adopts one narinfo, if it can be realised at this moment.
+/// Adopts one narinfo, if it can be realised at this moment, with `external` of its references left to
+/// another cache.
 async fn adopt(
     cx: &Uploads,
     hash: StorePathHash,
     hopeless: &HashSet<StorePathHash>,
+    external: &[StorePathHash],
 ) -> Result<Outcome, FsckError> {
     let Found::Ours(found, text) = read(cx, hash).await? else { return Ok(Outcome::NotNow) };
     let head = cx.bucket.head(&found.nar).await?;
@@ -161,12 +174,12 @@ async fn adopt(
         warn!("{} names {}, which is not in the bucket", ObjectKey::NarInfo(hash), found.nar);
         return Ok(Outcome::Refused);
     }
-    let listing = ObjectKey::Listing(hash);
-    let listing = cx.bucket.head(&listing).await?.map(|head| (listing, head.bytes.unwrap_or(0)));
+    let optional = optional(cx, &found).await?;
     let outcome = upload::retry(|| async {
         let mut connection = cx.store.connection().await?;
         let tx = connection.begin().await?;
-        store::insert_narinfo_rows(&tx, &[hash]).await?;
+        store::insert_narinfo_rows(&tx, external, &vec![true; external.len()]).await?;
+        store::insert_narinfo_rows(&tx, &[hash], &[false]).await?;
         tx.enter_gate().await?;
         let adoptable = store::adoptable(&tx, hash, &found.references).await?;
         let Some(adoptable) = adoptable.filter(|one| !one.busy && !one.composed) else {
@@ -181,9 +194,9 @@ async fn adopt(
         let Some(nar) = nar else { return Ok(Outcome::NotNow) };
         let mut refs = adoptable.refs;
         refs.push(nar);
-        if let Some((key, bytes)) = &listing {
-            let hash = Some(found.nar_hash);
-            refs.extend(store::adopt_object(&tx, key, *bytes, None, hash).await?);
+        for (key, bytes, describes) in &optional {
+            let describes = Some(describes.clone());
+            refs.extend(store::adopt_object(&tx, key, *bytes, None, describes).await?);
         }
         let nar = (found.nar_hash, nar);
         store::adopt_narinfo(&tx, adoptable.id, &found.path, nar, &text, &refs).await?;
@@ -195,6 +208,58 @@ async fn adopt(
         return Ok(Outcome::NotNow);
     }
     Ok(outcome)
+}
+
+/// The listing and log of a narinfo that are in the bucket, with their bytes and what they describe.
+async fn optional(
+    cx: &Uploads,
+    found: &FoundNarInfo,
+) -> Result<Vec<(ObjectKey, u64, String)>, FsckError> {
+    let mut there = Vec::new();
+    let listing = (ObjectKey::Listing(found.path.hash()), found.nar_hash.nix32());
+    let deriver = found.deriver.clone().filter(StorePath::is_derivation);
+    let log = deriver.map(|deriver| (ObjectKey::Log(deriver.clone()), deriver.to_string()));
+    for (key, describes) in [Some(listing), log].into_iter().flatten() {
+        if let Some(head) = cx.bucket.head(&key).await? {
+            there.push((key, head.bytes.unwrap_or(0), describes));
+        }
+    }
+    Ok(there)
+}
+
+/// Adopts a realisation or debug info in the bucket, if it is of a path that is known. Answers whether it
+/// was.
+pub(super) async fn attachment(cx: &Uploads, key: &ObjectKey) -> Result<bool, FsckError> {
+    let Some(Some(text)) = cx.bucket.text(key).await? else { return Ok(false) };
+    let (path, nar) = match OutputId::of_key(key) {
+        Some(id) => (Realisation::parse(&id, &text).ok().map(|found| found.path.hash()), None),
+        None => (None, debug_info::archive(&text)),
+    };
+    Ok(upload::retry(|| async {
+        let mut connection = cx.store.connection().await?;
+        let tx = connection.begin().await?;
+        store::insert_optional_rows(&tx, std::slice::from_ref(key)).await?;
+        tx.enter_gate().await?;
+        let adopted = store::adopt_attachment(&tx, key, path, nar.as_ref(), &text).await?;
+        tx.commit().await?;
+        Ok(adopted)
+    })
+    .await?)
+}
+
+/// Those of a narinfo's references that are not in the bucket.
+async fn absent(
+    cx: &Uploads,
+    references: &[StorePathHash],
+) -> Result<Vec<StorePathHash>, FsckError> {
+    let mut absent = Vec::new();
+    for reference in references {
+        let key = ObjectKey::NarInfo(*reference);
+        if cx.bucket.head(&key).await?.is_none() && cx.bucket.is_missing(&key).await? {
+            absent.push(*reference);
+        }
+    }
+    Ok(absent)
 }
 
 /// Whether a narinfo's references are all in the bucket, though some cannot be adopted at this moment.
@@ -213,7 +278,7 @@ async fn all_there(
     Ok(true)
 }
 
-/// Makes garbage of NARs and listings that nobody knows: ordinary collection deletes them.
+/// Makes garbage of NARs and the like that nobody knows: ordinary collection deletes them.
 pub(super) async fn garbage(cx: &Uploads, objects: &[ObjectKey]) -> Result<(), FsckError> {
     for chunk in objects.chunks(CHUNK) {
         upload::retry(|| async {

@@ -67,6 +67,8 @@ pub struct FsckOptions {
     pub s3: bool,
     /// Repair what is found.
     pub repair: bool,
+    /// A reference that is not in the bucket is another cache's.
+    pub external: bool,
     /// Print one JSON object.
     pub json: bool,
 }

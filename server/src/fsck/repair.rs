@@ -4,7 +4,7 @@
 //! was. The collection's lock is held, so nothing is deleted meanwhile; pushes go on.
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use niks3_core::object_key::ObjectKey;
+use niks3_core::object_key::{ObjectKey, ObjectKind};
 use serde::Serialize;
 use tracing::info;
 
@@ -44,7 +44,7 @@ pub struct Repaired {
 ///
 /// # Errors
 /// When a collection or another repair is under way, or database or bucket fail.
-pub async fn repair(cx: &Uploads, s3: bool) -> Result<Report, FsckError> {
+pub async fn repair(cx: &Uploads, s3: bool, external: bool) -> Result<Report, FsckError> {
     let lock = CollectionLock::try_take(&cx.store).await?.ok_or(FsckError::Busy)?;
     let mut repaired = Repaired::default();
     let mut left = Report::default();
@@ -63,7 +63,7 @@ pub async fn repair(cx: &Uploads, s3: bool) -> Result<Report, FsckError> {
         }
         let mut mended = table(cx, &left).await?;
         if s3 {
-            mended += bucket(cx, &left, &mut repaired).await?;
+            mended += bucket(cx, &left, external, &mut repaired).await?;
         }
         // Only when nothing else could be mended that might still make them whole.
         let broken = ids(&left, &[Kind::ReferenceNotPublished]);
@@ -150,6 +150,7 @@ async fn table(cx: &Uploads, report: &Report) -> Result<usize, FsckError> {
 async fn bucket(
     cx: &Uploads,
     report: &Report,
+    external: bool,
     repaired: &mut Repaired,
 ) -> Result<usize, FsckError> {
     let mut mended = 0;
@@ -170,13 +171,23 @@ async fn bucket(
             Err(_) => {}
         }
     }
-    let adopted = adopt::narinfos(cx, &strays).await?;
+    let adopted = adopt::narinfos(cx, &strays, external).await?;
     repaired.adopted += adopted.narinfos;
     repaired.removed += adopted.removed;
     mended += (adopted.narinfos + adopted.removed) as usize;
     // After the narinfos: what they name has a row by now.
-    adopt::garbage(cx, &garbage).await?;
     mended += garbage.len();
+    let mut unneeded = Vec::with_capacity(garbage.len());
+    for key in garbage {
+        let is_attachment = matches!(
+            key.kind(),
+            ObjectKind::Realisation | ObjectKind::BuildTrace | ObjectKind::DebugInfo
+        );
+        if !is_attachment || !adopt::attachment(cx, &key).await? {
+            unneeded.push(key);
+        }
+    }
+    adopt::garbage(cx, &unneeded).await?;
     let sent_again = send_again(cx).await?;
     repaired.sent_again += sent_again;
     mended += sent_again as usize;
@@ -217,7 +228,7 @@ async fn send_again(cx: &Uploads) -> Result<u64, FsckError> {
         }
         let mut stored: Vec<Token> = stream::iter(narinfos)
             .map(|narinfo| async move {
-                let body = cx.bucket.encode(&narinfo.narinfo);
+                let body = cx.bucket.encode(&narinfo.key, &narinfo.text);
                 cx.bucket.put(&narinfo.key, body, narinfo.fenced_at).await.map(|()| narinfo.token)
             })
             .buffer_unordered(PUTS_AT_ONCE)

@@ -26,7 +26,7 @@ pub(super) async fn strays(cx: &Uploads, strays: &[StorePathHash]) -> Result<u64
             let mut connection = cx.store.connection().await?;
             let tx = connection.begin().await?;
             // A row first: without one nobody could be kept from sending it at the same time.
-            store::insert_narinfo_rows(&tx, chunk).await?;
+            store::insert_narinfo_rows(&tx, chunk, &vec![false; chunk.len()]).await?;
             let ids = store::narinfo_rows(&tx, chunk).await?;
             store::note_candidates(&tx, &ids).await?;
             tx.commit().await?;

@@ -62,7 +62,7 @@ pub(super) async fn sweep(run: &mut Run<'_>) -> Result<(), CollectError> {
             let claiming = Claiming { ids: &ids, clock: &clock, grace, times };
             let (claim, until) = turns.take(&claiming).await?;
             run.progress.objects_spared += claim.spared;
-            if !claim.objects.is_empty() {
+            if !claim.is_empty() {
                 let cx = Arc::clone(cx);
                 under_way.spawn(async move { delete(&cx, claim, until).await });
             }
@@ -88,7 +88,7 @@ pub(super) async fn delete_now(
     for ids in ids.chunks(MAX_BATCH) {
         let (grace, times) = (Duration::ZERO, cx.bucket.times);
         let (claim, until) = turns.take(&Claiming { ids, clock, grace, times }).await?;
-        if !claim.objects.is_empty() {
+        if !claim.is_empty() {
             let swept = delete(cx, claim, until).await?;
             all.forgotten.objects += swept.forgotten.objects;
             all.forgotten.bytes += swept.forgotten.bytes;
@@ -186,7 +186,7 @@ async fn delete(cx: &Uploads, claim: Claim, until: Instant) -> Result<Swept, Col
     let fence = Fence { signed_at: claim.at, until };
     let keys: Vec<_> = claim.objects.iter().map(|(_, key)| key.clone()).collect();
     let outcomes = cx.bucket.delete(&keys, fence).await;
-    let (mut gone, mut failed) = (Vec::with_capacity(keys.len()), 0);
+    let (mut gone, mut failed) = (claim.external, 0);
     for ((id, key), outcome) in claim.objects.iter().zip(outcomes) {
         match outcome {
             Deletion::Gone => gone.push(*id),

@@ -16,7 +16,7 @@ const LAPSE: &str = include_str!("sql/lapse_claims.sql");
 const LAPSE_CHUNK: i64 = 1000;
 
 /// What may be deleted from the bucket now, by this claim and nobody else.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Claim {
     /// Its token: the rows are deleted by it.
     pub token: i64,
@@ -24,10 +24,20 @@ pub struct Claim {
     pub at: f64,
     /// The objects. None of them refers to another.
     pub objects: Vec<(i64, ObjectKey)>,
+    /// Rows of paths that are another cache's: there is nothing to delete in the bucket.
+    pub external: Vec<i64>,
     /// Garbage that somebody may be able to write at this moment.
     pub spared: u64,
     /// Condemned objects that something holds after all.
     pub needed: Vec<i64>,
+}
+
+impl Claim {
+    /// There is nothing that it may delete.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty() && self.external.is_empty()
+    }
 }
 
 /// What became of the rows of deleted objects.
@@ -71,10 +81,11 @@ pub async fn claim(
     fence: Duration,
 ) -> Result<Claim, StoreError> {
     let params: [&(dyn ToSql + Sync); 3] = [&ids, &grace.as_secs_f64(), &fence.as_secs_f64()];
-    let mut claim = Claim { token: 0, at: 0.0, objects: Vec::new(), spared: 0, needed: Vec::new() };
+    let mut claim = Claim::default();
     for row in tx.rows("claim", CLAIM, &params).await? {
         (claim.token, claim.at) = (row.get("token"), row.get("at"));
         match row.get::<_, Option<&str>>("key") {
+            Some(_) if row.get("external") => claim.external.push(row.get("id")),
             Some(key) => claim.objects.push((row.get("id"), read_text("a key", key)?)),
             None if row.get("needed") => claim.needed.push(row.get("id")),
             None => claim.spared += 1,

@@ -53,7 +53,8 @@ pub async fn push_closures(tx: &Tx<'_>, roots: &[i64]) -> Result<(), StoreError>
 /// When the query fails.
 pub async fn unpublished(tx: &Tx<'_>, roots: &[i64]) -> Result<i64, StoreError> {
     let sql = "SELECT count(*) FROM unnest($1::bigint[]) AS r(id) \
-               WHERE (SELECT o.stored_at FROM objects o WHERE o.id = r.id LIMIT 1) IS NULL";
+               WHERE (SELECT true FROM objects o WHERE o.id = r.id \
+                      AND (o.stored_at IS NOT NULL OR o.is_external) LIMIT 1) IS NULL";
     let rows = tx.rows("look for unpublished roots", sql, &[&roots]).await?;
     Ok(rows.first().map_or(0, |row| row.get(0)))
 }

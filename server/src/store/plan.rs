@@ -1,6 +1,11 @@
 //! The queries of a plan: what is there, what shall be held.
 
-use niks3_core::{hash::NarHash, object_key::ObjectKey, store_path::StorePathHash};
+use niks3_core::{
+    hash::NarHash,
+    object_key::ObjectKey,
+    store_path::{StorePath, StorePathHash},
+    wire::PlannedPath,
+};
 
 use super::{Connection, StoreError, Tx, read_text};
 
@@ -20,11 +25,15 @@ pub struct PathStatus {
     pub condemned: bool,
     /// It is being deleted.
     pub claimed: bool,
+    /// It is another cache's, of which this one has nothing.
+    pub external: bool,
     /// What it is, once it has been composed.
     pub nar_hash: Option<NarHash>,
     /// Whether a listing of it could be sent: none is attached, none of other contents occupies
     /// its key, and it is not known that there can be none.
     pub lacks_listing: bool,
+    /// Whether it has a log that is not in the bucket, or not attached to it.
+    pub lacks_log: bool,
 }
 
 /// What an upload says of a path that it has work to do for.
@@ -50,6 +59,8 @@ pub struct PlanRow {
     pub ref_paths: String,
     /// Above the levels of its references within the plan.
     pub level: i32,
+    /// Whether its deriver has a log.
+    pub has_log: bool,
 }
 
 /// What is known of each of `paths`, in their order, as of now: one statement, whatever their
@@ -59,10 +70,12 @@ pub struct PlanRow {
 /// When the query fails.
 pub async fn status(
     connection: &Connection,
-    paths: &[StorePathHash],
+    paths: &[&PlannedPath],
 ) -> Result<Vec<PathStatus>, StoreError> {
-    let (narinfos, listings) = keys(paths);
-    let rows = connection.rows("look up paths", STATUS, &[&narinfos, &listings]).await?;
+    let (narinfos, listings) = keys(&hashes(paths));
+    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
+        [&narinfos, &listings, &log_keys(paths)];
+    let rows = connection.rows("look up paths", STATUS, &params).await?;
     rows.iter().map(read_status).collect()
 }
 
@@ -74,10 +87,12 @@ pub async fn status(
 pub async fn hold_paths(
     tx: &Tx<'_>,
     upload: i64,
-    paths: &[StorePathHash],
+    paths: &[&PlannedPath],
 ) -> Result<Vec<(i64, PathStatus)>, StoreError> {
-    let (narinfos, listings) = keys(paths);
-    let rows = tx.rows("look up paths", STATUS, &[&narinfos, &listings]).await?;
+    let (narinfos, listings) = keys(&hashes(paths));
+    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
+        [&narinfos, &listings, &log_keys(paths)];
+    let rows = tx.rows("look up paths", STATUS, &params).await?;
     let mut held = Vec::with_capacity(rows.len());
     for (row, key) in rows.iter().zip(&narinfos) {
         let status = read_status(row)?;
@@ -103,14 +118,19 @@ pub(super) async fn hold(tx: &Tx<'_>, upload: i64, ids: &[i64]) -> Result<(), St
     tx.execute("hold objects", sql, &[&upload, &ids]).await.map(drop)
 }
 
-/// Makes rows for the narinfos that have none; ids grow in the order of `paths`, references first.
+/// Makes rows for the narinfos that have none; ids grow in the order of `paths`, references first. With
+/// `external`, those are left to another cache for which it is true.
 /// Before the gate: it waits for other pushes that insert the same keys, all in one order.
 ///
 /// # Errors
 /// When the query fails.
-pub async fn insert_narinfo_rows(tx: &Tx<'_>, paths: &[StorePathHash]) -> Result<(), StoreError> {
+pub async fn insert_narinfo_rows(
+    tx: &Tx<'_>,
+    paths: &[StorePathHash],
+    external: &[bool],
+) -> Result<(), StoreError> {
     let (narinfos, _) = keys(paths);
-    tx.execute("insert narinfo rows", INSERT_ROWS, &[&narinfos]).await.map(drop)
+    tx.execute("insert narinfo rows", INSERT_ROWS, &[&narinfos, &external]).await.map(drop)
 }
 
 /// Takes condemned objects back, with all that they refer to in the database, be it in this plan
@@ -160,10 +180,26 @@ pub async fn record_paths(tx: &Tx<'_>, upload: i64, rows: &[PlanRow]) -> Result<
             &refs,
             &column(rows, |row| row.ref_paths.as_str()),
             &column(rows, |row| row.level),
+            &column(rows, |row| row.has_log),
         ],
     )
     .await
     .map(drop)
+}
+
+fn hashes(paths: &[&PlannedPath]) -> Vec<StorePathHash> {
+    paths.iter().map(|path| path.path.hash()).collect()
+}
+
+/// Of those that have one.
+fn log_keys(paths: &[&PlannedPath]) -> Vec<Option<String>> {
+    paths.iter().map(|path| Some(ObjectKey::Log(log_of(path)?.clone()).to_string())).collect()
+}
+
+/// The derivation whose log a path brings along.
+#[must_use]
+pub fn log_of(path: &PlannedPath) -> Option<&StorePath> {
+    path.deriver.as_ref().filter(|deriver| path.log && deriver.is_derivation())
 }
 
 pub(super) fn keys(paths: &[StorePathHash]) -> (Vec<String>, Vec<String>) {
@@ -179,9 +215,11 @@ fn read_status(row: &tokio_postgres::Row) -> Result<PathStatus, StoreError> {
         published: row.get("published"),
         condemned: row.get("condemned"),
         claimed: row.get("claimed"),
+        external: row.get("external"),
         nar_hash: nar_hash
             .map(|hash| read_text("a NarHash", &format!("sha256:{hash}")))
             .transpose()?,
         lacks_listing: row.get("lacks_listing"),
+        lacks_log: row.get("lacks_log"),
     })
 }

@@ -1,17 +1,23 @@
 //! Pushes, as the server sees them: plan, URLs, stored, commit.
 
 mod abandon;
+mod attach;
 mod commit;
 mod grant;
 mod look;
 mod multipart;
 mod plan;
 mod stored;
+mod upstream;
 mod urls;
 
 use std::time::Duration;
 
-use niks3_core::{narinfo::ComposeError, plan::PlanRefused, signing::SigningKey};
+use niks3_core::{
+    narinfo::ComposeError,
+    plan::PlanRefused,
+    signing::{PublicKey, SigningKey},
+};
 use niks3_core::{object_key::ObjectKey, parts::MAX_PARTS, store_path::StoreDir};
 
 use crate::{
@@ -40,6 +46,8 @@ pub struct Uploads {
     pub bucket: Bucket,
     /// Each signs every narinfo.
     pub signing_keys: Vec<SigningKey>,
+    /// Paths that one of these has signed are left to the cache whose key it is.
+    pub upstream_keys: Vec<PublicKey>,
     /// The one store directory that this cache is for.
     pub store_dir: StoreDir,
     /// What was last found of whether database and bucket belong together.
@@ -69,6 +77,9 @@ pub enum UploadError {
     /// A NAR that the plan does not need.
     #[error("the upload's plan has no NAR {0} to send")]
     NotPlanned(String),
+    /// A log that the plan does not have.
+    #[error("the upload's plan has no log of {0} to send")]
+    NotPlannedLog(String),
     /// A key that this upload was not given.
     #[error("{0} is not a key that this upload was given")]
     NotOwn(ObjectKey),

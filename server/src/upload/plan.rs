@@ -10,8 +10,10 @@ use niks3_core::{
 };
 use tracing::info;
 
-use super::{Caller, UploadError, Uploads, abandon::abandon, look::note_lost, retry};
-use crate::store::{self, PathStatus, PlanRow, RELEASE_CHUNK, Recorded, StoreError};
+use super::{Caller, UploadError, Uploads, abandon::abandon, look::note_lost, retry, upstream};
+use crate::store::{
+    self, PathStatus, PlanRow, PlannedAttachment, RELEASE_CHUNK, Recorded, StoreError,
+};
 use crate::trust;
 
 /// Paths that one transaction takes hold of: no transaction is long.
@@ -36,21 +38,35 @@ pub async fn plan(
         look_first(cx, request, &hashes).await?;
     }
     // One look without any lock: mostly everything is there, and then this is nearly all.
-    let status = store::status(&cx.store.connection().await?, &hashes).await?;
+    let paths: Vec<&PlannedPath> = request.paths.iter().collect();
+    let connection = cx.store.connection().await?;
+    let status = store::status(&connection, &paths).await?;
+    // Processor time, and not little for a large closure.
+    let external = tokio::task::block_in_place(|| {
+        upstream::external(request, &cx.store_dir, &cx.upstream_keys)
+    });
+    let ours = paths.iter().zip(&external).filter(|(_, external)| !**external);
+    let attachments: Vec<_> = ours.flat_map(|(path, _)| PlannedAttachment::of(path)).collect();
+    let lacking = store::lacking(&connection, &attachments).await?;
+    drop(connection);
     if request.dry_run {
-        return preview(cx, request, &status).await;
+        return preview(cx, request, &external, &status).await;
     }
-    if is_complete(request, &status)
+    if is_complete(request, &external, &status)
+        && !lacking.contains(&true)
         && retry(|| past_claims(cx, commit_complete(cx, request))).await?
     {
         info!(push.paths = request.paths.len(), "a push found everything in the cache");
         let kept = request.paths.iter().zip(&status).enumerate();
         let kept = kept.filter_map(|(index, (path, status))| kept_path(index, path, status));
-        return Ok(PlanResponse { kept: kept.collect(), ..PlanResponse::default() });
+        let left =
+            status.iter().zip(&external).filter(|(status, signed)| is_left(**signed, status));
+        let (kept, external) = (kept.collect(), left.count() as u64);
+        return Ok(PlanResponse { kept, external, ..PlanResponse::default() });
     }
     let id = UploadId::from_random(random_bytes());
     let opened = retry(|| open(cx, caller, &id, request.paths.len())).await?;
-    match hold(cx, caller, &id, request, order).await {
+    match hold(cx, caller, &id, request, &external, order).await {
         Ok(mut response) => {
             info!(
                 push.paths = request.paths.len(),
@@ -100,25 +116,40 @@ async fn look_first(
 async fn preview(
     cx: &Uploads,
     request: &PlanRequest,
+    external: &[bool],
     status: &[PathStatus],
 ) -> Result<PlanResponse, UploadError> {
     let uncomposed = |status: &PathStatus| status.claimed || status.nar_hash.is_none();
+    // A path that has no row yet would get one as another cache's.
+    let is_left = |index: usize| {
+        let status = &status[index];
+        external[index] && (status.id.is_none() || is_left(true, status))
+    };
     let mut wanted: Vec<NarHash> = request
         .paths
         .iter()
         .zip(status)
-        .filter(|(_, status)| uncomposed(status))
-        .map(|(path, _)| path.nar_hash)
+        .enumerate()
+        .filter(|(index, (_, status))| uncomposed(status) && !is_left(*index))
+        .map(|(_, (path, _))| path.nar_hash)
         .collect();
     wanted.sort_unstable();
     wanted.dedup();
     let stored = store::recorded_nars(&cx.store.connection().await?, &wanted).await?;
     let mut seen: HashSet<NarHash> = stored.iter().filter_map(Recorded::nar_hash).collect();
+    let mut logs_seen = HashSet::new();
     let mut response = PlanResponse::default();
     for (index, (path, status)) in request.paths.iter().zip(status).enumerate() {
+        if is_left(index) {
+            response.external += 1;
+            continue;
+        }
         response.kept.extend(kept_path(index, path, status));
         if may_list(path, status) {
             response.listings.push(index as u32);
+        }
+        if status.lacks_log && logs_seen.insert(store::log_of(path)) {
+            response.logs.push(index as u32);
         }
         if uncomposed(status) && seen.insert(path.nar_hash) {
             response.nars.push(index as u32);
@@ -127,12 +158,16 @@ async fn preview(
     Ok(response)
 }
 
-fn is_complete(request: &PlanRequest, status: &[PathStatus]) -> bool {
-    request
-        .paths
-        .iter()
-        .zip(status)
-        .all(|(path, status)| status.published && !status.claimed && !may_list(path, status))
+fn is_complete(request: &PlanRequest, external: &[bool], status: &[PathStatus]) -> bool {
+    request.paths.iter().zip(external).zip(status).all(|((path, signed), status)| {
+        let there = status.published && !may_send(path, status);
+        !status.claimed && (there || is_left(*signed, status))
+    })
+}
+
+/// A path that another cache has signed is left to it, unless this cache has it.
+fn is_left(signed: bool, status: &PathStatus) -> bool {
+    signed && status.external && !status.published
 }
 
 fn kept_path(index: usize, path: &PlannedPath, status: &PathStatus) -> Option<KeptPath> {
@@ -141,7 +176,7 @@ fn kept_path(index: usize, path: &PlannedPath, status: &PathStatus) -> Option<Ke
 }
 
 /// Commits the roots at once if all of them are published: a published narinfo's whole closure
-/// is in the cache, so nothing else needs a look. `false`: something went meanwhile.
+/// is in the cache, or left to others, so nothing else needs a look. `false`: something went meanwhile.
 async fn commit_complete(cx: &Uploads, request: &PlanRequest) -> Result<bool, UploadError> {
     let mut keys: Vec<ObjectKey> =
         request.roots.iter().map(|root| root_key(request, *root)).collect();
@@ -195,23 +230,31 @@ async fn hold(
     caller: &Caller,
     id: &UploadId,
     request: &PlanRequest,
+    external: &[bool],
     order: &[u32],
 ) -> Result<PlanResponse, UploadError> {
     let mut response = PlanResponse::default();
     let mut rows = vec![None; request.paths.len()];
     let levels = niks3_core::plan::levels(request, order);
     let mut nars_seen: HashSet<NarHash> = HashSet::new();
+    let mut logs_seen = HashSet::new();
     for chunk in order.chunks(CHUNK) {
-        let held =
-            retry(|| past_claims(cx, hold_chunk(cx, caller, id, request, chunk, &rows, &levels)))
-                .await?;
+        let hold = Hold { caller, id, request, external, levels: &levels };
+        let held = retry(|| past_claims(cx, hold.chunk(cx, chunk, &rows))).await?;
         let adopted: HashSet<NarHash> = held.adopted.into_iter().collect();
         for (index, (row, status)) in chunk.iter().zip(held.paths) {
             let path = &request.paths[*index as usize];
             rows[*index as usize] = Some(row);
+            if is_left(external[*index as usize], &status) {
+                response.external += 1;
+                continue;
+            }
             response.kept.extend(kept_path(*index as usize, path, &status));
             if may_list(path, &status) {
                 response.listings.push(*index);
+            }
+            if status.lacks_log && logs_seen.insert(store::log_of(path)) {
+                response.logs.push(*index);
             }
             let wanted = status.nar_hash.is_none() && !adopted.contains(&path.nar_hash);
             if wanted && nars_seen.insert(path.nar_hash) {
@@ -259,53 +302,85 @@ fn may_list(path: &PlannedPath, status: &PathStatus) -> bool {
     status.lacks_listing && status.nar_hash.is_none_or(|hash| hash == path.nar_hash)
 }
 
+/// Something optional of it is of use.
+fn may_send(path: &PlannedPath, status: &PathStatus) -> bool {
+    may_list(path, status) || status.lacks_log
+}
+
 struct HeldChunk {
     paths: Vec<(i64, PathStatus)>,
     adopted: Vec<NarHash>,
 }
 
-async fn hold_chunk(
-    cx: &Uploads,
-    caller: &Caller,
-    id: &UploadId,
-    request: &PlanRequest,
-    chunk: &[u32],
-    rows: &[Option<i64>],
-    levels: &[u32],
-) -> Result<HeldChunk, UploadError> {
-    let planned = |index: &u32| &request.paths[*index as usize];
-    let hashes: Vec<StorePathHash> = chunk.iter().map(|index| planned(index).path.hash()).collect();
-    let mut connection = cx.store.connection().await?;
-    let tx = connection.begin().await?;
-    let upload = store::lock(&tx, id, &caller.0, cx.idle_time()).await?.if_open()?;
-    store::insert_narinfo_rows(&tx, &hashes).await?;
-    tx.enter_gate().await?;
-    let paths = store::hold_paths(&tx, upload.number, &hashes).await?;
-    let uncomposed: Vec<NarHash> = chunk
-        .iter()
-        .zip(&paths)
-        .filter(|(_, (_, status))| status.nar_hash.is_none())
-        .map(|(index, _)| planned(index).nar_hash)
-        .collect();
-    let adopted = store::adopt_nars(&tx, upload.number, &uncomposed).await?;
+/// What is held of, the same for all chunks.
+struct Hold<'a> {
+    caller: &'a Caller,
+    id: &'a UploadId,
+    request: &'a PlanRequest,
+    external: &'a [bool],
+    levels: &'a [u32],
+}
 
-    // References lie in this chunk or in one before it: both have rows by now.
-    let mut known = rows.to_vec();
-    for (index, (row, _)) in chunk.iter().zip(&paths) {
-        known[*index as usize] = Some(*row);
+impl Hold<'_> {
+    /// Takes hold of a chunk; `rows` are those of the chunks before it.
+    async fn chunk(
+        &self,
+        cx: &Uploads,
+        chunk: &[u32],
+        rows: &[Option<i64>],
+    ) -> Result<HeldChunk, UploadError> {
+        let planned = |index: &u32| &self.request.paths[*index as usize];
+        let paths: Vec<&PlannedPath> = chunk.iter().map(planned).collect();
+        let hashes: Vec<StorePathHash> = paths.iter().map(|path| path.path.hash()).collect();
+        let external: Vec<bool> =
+            chunk.iter().map(|index| self.external[*index as usize]).collect();
+        let ours = paths.iter().zip(&external).filter(|(_, external)| !**external);
+        let attached = ours.flat_map(|(path, _)| PlannedAttachment::of(path));
+        let attached: Vec<ObjectKey> = attached.map(|attachment| attachment.key).collect();
+
+        let mut connection = cx.store.connection().await?;
+        let tx = connection.begin().await?;
+        let upload = store::lock(&tx, self.id, &self.caller.0, cx.idle_time()).await?.if_open()?;
+        store::insert_narinfo_rows(&tx, &hashes, &external).await?;
+        store::insert_optional_rows(&tx, &attached).await?;
+        tx.enter_gate().await?;
+        let paths = store::hold_paths(&tx, upload.number, &paths).await?;
+        let ours: Vec<(u32, i64, &PathStatus)> = chunk
+            .iter()
+            .zip(&paths)
+            .filter(|(index, (_, status))| !is_left(self.external[**index as usize], status))
+            .map(|(index, (row, status))| (*index, *row, status))
+            .collect();
+        let uncomposed = ours.iter().filter(|(.., status)| status.nar_hash.is_none());
+        let uncomposed: Vec<NarHash> =
+            uncomposed.map(|(index, ..)| planned(index).nar_hash).collect();
+        let adopted = store::adopt_nars(&tx, upload.number, &uncomposed).await?;
+
+        // References lie in this chunk or in one before it: both have rows by now.
+        let mut known = rows.to_vec();
+        for (index, (row, _)) in chunk.iter().zip(&paths) {
+            known[*index as usize] = Some(*row);
+        }
+        let work: Vec<PlanRow> = ours
+            .iter()
+            .filter(|(index, _, status)| !status.published || may_send(planned(index), status))
+            .map(|(index, row, _)| {
+                let level = self.levels[*index as usize];
+                plan_row(self.request, *index, *row, &known, level)
+            })
+            .collect();
+        store::record_paths(&tx, upload.number, &work).await?;
+        // Those of paths that are signed by another cache have no rows, though one that this cache has may
+        // be among them.
+        let ours = ours.iter().filter(|(index, ..)| !self.external[*index as usize]);
+        let attached = ours.flat_map(|(index, row, _)| {
+            let (row, level) = (*row, self.levels[*index as usize] as i32);
+            PlannedAttachment::of(planned(index)).map(move |attachment| (row, level, attachment))
+        });
+        store::hold_attachments(&tx, upload.number, &attached.collect::<Vec<_>>()).await?;
+        tx.commit().await?;
+        Ok(HeldChunk { paths, adopted })
     }
-    let work: Vec<PlanRow> = chunk
-        .iter()
-        .zip(&paths)
-        .filter(|(index, (_, status))| !status.published || may_list(planned(index), status))
-        .map(|(index, (row, _))| {
-            let level = levels[*index as usize];
-            plan_row(request, *index, *row, &known, level)
-        })
-        .collect();
-    store::record_paths(&tx, upload.number, &work).await?;
-    tx.commit().await?;
-    Ok(HeldChunk { paths, adopted })
 }
 
 fn plan_row(
@@ -332,6 +407,7 @@ fn plan_row(
         refs: others.filter_map(|to| known[*to as usize]).collect(),
         ref_paths: joined(path.references.iter().map(|to| &request.paths[*to as usize].path)),
         level: level as i32,
+        has_log: store::log_of(path).is_some(),
     }
 }
 

@@ -20,7 +20,7 @@ pub use nix::{Nix, NixStore, fixture, shared_store};
 pub use parts::{TOKEN, connect, create_database, embedded_s3, http, parts};
 pub use pg_proxy::{Fate, PgProxy};
 pub use s3_proxy::{Fault, Record, S3Proxy, Seen, each, first, first_try};
-pub use server::{SIGNING_KEY, Server, ServerOptions, arguments, program, signal};
+pub use server::{PUBLIC_KEY, SIGNING_KEY, Server, ServerOptions, arguments, program, signal};
 pub use trees::assert_same_tree;
 
 /// A cache of one test: a database, a bucket and a server, all its own.

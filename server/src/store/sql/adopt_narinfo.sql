@@ -12,4 +12,4 @@ WITH stale AS (
   INSERT INTO closures (object_id, pushed_at) VALUES ($1, now())
   ON CONFLICT (object_id) DO UPDATE SET pushed_at = now(), paths = NULL, bytes = NULL
 )
-UPDATE objects SET stored_at = now(), condemned_at = NULL WHERE id = $1
+UPDATE objects SET stored_at = now(), condemned_at = NULL, is_external = false WHERE id = $1

@@ -5,7 +5,9 @@ SELECT o.id,
        (SELECT true FROM narinfos n WHERE n.object_id = o.id LIMIT 1) IS NOT NULL AS composed,
        ARRAY(SELECT d.id FROM unnest($2::text[]) AS k(key)
              CROSS JOIN LATERAL (SELECT * FROM objects d WHERE d.key = k.key LIMIT 1) d
-             WHERE d.stored_at IS NOT NULL AND d.claimed_at IS NULL
-               AND (SELECT true FROM narinfos n WHERE n.object_id = d.id LIMIT 1)) AS refs
+             WHERE d.claimed_at IS NULL
+               AND (d.is_external
+                    OR (d.stored_at IS NOT NULL
+                        AND (SELECT true FROM narinfos n WHERE n.object_id = d.id LIMIT 1)))) AS refs
 FROM objects o WHERE o.key = $1
 FOR NO KEY UPDATE OF o

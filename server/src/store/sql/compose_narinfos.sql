@@ -25,6 +25,8 @@ WITH c AS MATERIALIZED (
 )
 -- A NAR that was garbage until now has a referrer again. And nobody can write the narinfo: what an older
 -- composition of it was sent with is no news of this one.
-UPDATE objects o SET condemned_at = NULL, writable_until = CASE WHEN o.kind = 1 THEN NULL ELSE o.writable_until END
+UPDATE objects o
+SET condemned_at = NULL, is_external = false,
+    writable_until = CASE WHEN o.kind = 1 THEN NULL ELSE o.writable_until END
 WHERE (o.id = ANY ($3) AND o.condemned_at IS NOT NULL)
-   OR (o.id = ANY ($2) AND o.writable_until IS NOT NULL)
+   OR (o.id = ANY ($2) AND (o.writable_until IS NOT NULL OR o.is_external))

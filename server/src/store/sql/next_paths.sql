@@ -12,10 +12,11 @@ SELECT p.object_id AS id, p.store_path,
        CASE WHEN o.stored_at IS NOT NULL THEN true
             WHEN (SELECT true FROM narinfos c WHERE c.object_id = p.object_id LIMIT 1) IS NULL
             THEN (SELECT true FROM unnest(p.refs) AS r(id)
-                  WHERE (SELECT t.stored_at FROM objects t WHERE t.id = r.id LIMIT 1) IS NULL
+                  WHERE (SELECT true FROM objects t
+                         WHERE t.id = r.id AND (t.stored_at IS NOT NULL OR t.is_external) LIMIT 1) IS NULL
                   LIMIT 1) IS NULL
             ELSE (SELECT true FROM refs r JOIN objects t ON t.id = r.dst
-                  WHERE r.src = p.object_id AND t.kind = 1 AND t.stored_at IS NULL
+                  WHERE r.src = p.object_id AND t.kind = 1 AND t.stored_at IS NULL AND NOT t.is_external
                   LIMIT 1) IS NULL END AS refs_published,
        -- no older composition, found void, can still be on its way to the bucket
        o.writable_until IS NULL OR o.writable_until < now() AS quiet

@@ -6,6 +6,6 @@ WHERE o.stored_at IS NULL AND o.claimed_at IS NULL AND o.condemned_at IS NULL
   AND (SELECT true FROM holds h WHERE h.object_id = o.id LIMIT 1) IS NULL
   AND (SELECT n.stored_at FROM objects n WHERE n.id = c.nar_id LIMIT 1) IS NOT NULL
   AND (SELECT true FROM refs r JOIN objects d ON d.id = r.dst
-       WHERE r.src = o.id AND d.kind = 1 AND (d.stored_at IS NULL OR d.claimed_at IS NOT NULL)
+       WHERE r.src = o.id AND d.kind = 1 AND NOT d.is_external AND (d.stored_at IS NULL OR d.claimed_at IS NOT NULL)
        LIMIT 1) IS NULL
 LIMIT $1
