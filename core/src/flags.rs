@@ -16,6 +16,8 @@ pub struct Flag {
     pub value: Option<&'static str>,
     /// Whether it may be given several times. The variable then holds words between spaces.
     pub repeatable: bool,
+    /// The variable holds lines instead: values have spaces in them.
+    pub lines: bool,
     /// What applies where neither is given.
     pub default: Option<&'static str>,
     /// One line of help.
@@ -26,14 +28,14 @@ impl Flag {
     /// A flag that takes a value.
     #[must_use]
     pub const fn value(name: &'static str, value: &'static str, help: &'static str) -> Self {
-        let value = Some(value);
-        Self { name, short: None, env: None, value, repeatable: false, default: None, help }
+        Self { value: Some(value), ..Self::switch(name, help) }
     }
 
     /// A flag that is there or not.
     #[must_use]
     pub const fn switch(name: &'static str, help: &'static str) -> Self {
-        Self { name, short: None, env: None, value: None, repeatable: false, default: None, help }
+        let (repeatable, lines) = (false, false);
+        Self { name, short: None, env: None, value: None, repeatable, lines, default: None, help }
     }
 
     /// The same, also read from a variable.
@@ -58,6 +60,12 @@ impl Flag {
     #[must_use]
     pub const fn repeatable(self) -> Self {
         Self { repeatable: true, ..self }
+    }
+
+    /// The same; its variable has one value in each line.
+    #[must_use]
+    pub const fn lines(self) -> Self {
+        Self { lines: true, ..self }
     }
 
     /// How an error names it: `--s3-bucket (NIKS3_S3_BUCKET)`.
@@ -165,6 +173,10 @@ pub fn parse(
         let given = flag.env.and_then(&env).filter(|value| !value.is_empty());
         let (Some(value), false) = (given, flags.values.contains_key(flag.name)) else { continue };
         let values = match (flag.repeatable, value.to_str()) {
+            (true, Some(text)) if flag.lines => {
+                let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+                lines.map(OsString::from).collect()
+            }
             (true, Some(text)) => text.split_whitespace().map(OsString::from).collect(),
             _ => vec![value],
         };
@@ -323,6 +335,7 @@ mod tests {
     const TABLE: &[Flag] = &[
         Flag::value("bucket", "NAME", "the bucket").env("X_BUCKET"),
         Flag::value("key", "FILE", "a key").env("X_KEYS").repeatable(),
+        Flag::value("header", "X", "a header").env("X_HEADERS").repeatable().lines(),
         Flag::value("size", "N", "how many").default("30").short('n'),
         Flag::switch("debug", "more words").env("X_DEBUG"),
     ];
@@ -351,6 +364,8 @@ mod tests {
         let flags = flags.unwrap();
         assert_eq!(flags.text("bucket").unwrap().unwrap(), "b");
         assert_eq!(flags.all("key"), ["k1", "k2"]);
+        let flags_of_lines = parsed(&[], &[("X_HEADERS", "a=x, y\n\n  b=z")]).unwrap();
+        assert_eq!(flags_of_lines.all("header"), ["a=x, y", "b=z"]);
         assert_eq!(flags.required("size", number), Ok(30));
         assert_eq!(flags.switch("debug"), Ok(true));
         assert_eq!(parsed(&[], &[("X_DEBUG", "")]).unwrap().switch("debug"), Ok(false));

@@ -283,6 +283,8 @@ mod tests {
             ("NIKS3_CACHE_URL", "not a url", "--cache-url"),
             ("NIX_STORE_DIR", "relative/store", "--store-dir"),
             ("NIKS3_METADATA_ENCODING", "xz", "--metadata-encoding"),
+            ("NIKS3_CACHE_CONTROL", "nar=no-cache\npin=no-cache", "--cache-control"),
+            ("NIKS3_CONTENT_TYPE", "text/plain", "is not KIND=VALUE"),
             ("NIKS3_URL_LIFETIME", "30", "--url-lifetime"),
             ("NIKS3_URL_LIFETIME", "13h", "12h at most"),
         ] {

@@ -18,7 +18,7 @@ use url::Url;
 use crate::{
     auth::Token,
     fsck::FsckOptions,
-    s3::{BucketLookup, Credentials, S3Config, Times},
+    s3::{BucketLookup, Credentials, HeaderByKind, ObjectHeaders, S3Config, Times},
     store::DatabaseUrl,
 };
 
@@ -88,6 +88,18 @@ pub const FLAGS: &[Flag] = &[
     Flag::value("metadata-encoding", "HOW", "zstd, or none for stores that drop Content-Encoding")
         .env("NIKS3_METADATA_ENCODING")
         .default("zstd"),
+    Flag::value(
+        "cache-control",
+        "KIND=VALUE",
+        "Cache-Control of nar, narinfo, listing, log, realisation or debuginfo; none if VALUE is empty",
+    )
+    .env("NIKS3_CACHE_CONTROL")
+    .repeatable()
+    .lines(),
+    Flag::value("content-type", "KIND=VALUE", "Content-Type of objects of the same kinds")
+        .env("NIKS3_CONTENT_TYPE")
+        .repeatable()
+        .lines(),
     Flag::value("url-lifetime", "DURATION", "how long presigned URLs are good for")
         .env("NIKS3_URL_LIFETIME")
         .default("30m"),
@@ -133,7 +145,15 @@ pub fn forget_flags() -> Vec<Flag> {
 
 /// What a command beside the server needs of the server's flags.
 fn is_shared(flag: &Flag) -> bool {
-    let shared = ["db", "store-dir", "metadata-encoding", "url-lifetime", "debug"];
+    let shared = [
+        "db",
+        "store-dir",
+        "metadata-encoding",
+        "cache-control",
+        "content-type",
+        "url-lifetime",
+        "debug",
+    ];
     shared.contains(&flag.name) || flag.name.starts_with("s3-")
 }
 
@@ -314,7 +334,20 @@ fn s3(flags: &Flags) -> Result<S3Config, FlagError> {
             "none" => Ok(MetadataEncoding::None),
             other => Err(format!("{other:?} is neither zstd nor none")),
         })?,
+        headers: ObjectHeaders {
+            cache_control: header_by_kind(flags, "cache-control")?,
+            content_type: header_by_kind(flags, "content-type")?,
+        },
     })
+}
+
+fn header_by_kind(flags: &Flags, name: &str) -> Result<HeaderByKind, FlagError> {
+    let mut by_kind = HeaderByKind::default();
+    for text in flags.all(name) {
+        let text = text.to_str().ok_or_else(|| flags.invalid(name, "it is not UTF-8"))?;
+        by_kind.add(text).map_err(|why| flags.invalid(name, why))?;
+    }
+    Ok(by_kind)
 }
 
 /// `s3.example.org`, `localhost:9000` or a whole URL, which then decides about TLS itself.

@@ -87,6 +87,16 @@ async fn each_object_has_the_type_and_encoding_that_it_should() {
             _ => (None, "text/x-nix-cache-info"),
         };
         assert_eq!((encoding.as_deref(), kind.as_deref()), (expected.0, Some(expected.1)), "{key}");
+        let kept = match expected.1 {
+            "application/x-nix-nar" => "public, max-age=31536000, immutable",
+            "text/x-nix-cache-info" => "no-cache",
+            _ => "public, max-age=3600",
+        };
+        assert_eq!(
+            cache.bucket.header(&key, "cache-control").await.as_deref(),
+            Some(kept),
+            "{key}"
+        );
         narinfos += usize::from(key.ends_with(".narinfo"));
         listings += usize::from(key.ends_with(".ls"));
     }
@@ -95,6 +105,37 @@ async fn each_object_has_the_type_and_encoding_that_it_should() {
         cache.bucket.text("nix-cache-info").await,
         "StoreDir: /nix/store\nWantMassQuery: 1\nPriority: 30\n"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn types_and_how_long_they_are_kept_are_settings_also_of_a_nar_in_parts() {
+    let store = NixStore::new(Nix::any());
+    let small = store.add_noise("small", 1, 1000).await;
+    let large = store.add_noise("large", 2, 10_000_000).await;
+    let cache = TestCache::start_with(ServerOptions::args(&[
+        "--cache-control=nar=public, max-age=60",
+        "--cache-control=narinfo=",
+        "--content-type=nar=application/octet-stream",
+        "--content-type=listing=text/x-listing; charset=utf-8",
+    ]))
+    .await;
+    cache.push(&store, &[small]).await.ok();
+    let args = ["--multipart-threshold", "1MB", &large].map(str::to_owned);
+    cache.client(&store, "push", &args).await.ok();
+    for key in cache.bucket.keys().await {
+        let header = async |name| cache.bucket.header(&key, name).await;
+        let said = (header("content-type").await, header("cache-control").await);
+        let expected = match key.rsplit('.').next().unwrap() {
+            "narinfo" => ("text/x-nix-narinfo", None),
+            "ls" => ("text/x-listing; charset=utf-8", Some("public, max-age=3600")),
+            "zst" => ("application/octet-stream", Some("public, max-age=60")),
+            _ => continue,
+        };
+        let expected = (Some(expected.0.to_owned()), expected.1.map(str::to_owned));
+        assert_eq!(said, expected, "{key}");
+    }
+    assert_eq!(cache.bucket.keys_ending(".nar.zst").await.len(), 2);
+    cache.assert_realisable().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -32,7 +32,7 @@ use self::{
 use crate::{
     ServerError,
     config::Config,
-    s3::{BucketLookup, S3Config, Times},
+    s3::{BucketLookup, ObjectHeaders, S3Config, Times},
     store::DatabaseUrlError,
 };
 
@@ -210,6 +210,7 @@ async fn serve(
             times: Times { url_lifetime: URL_LIFETIME, slack: S3_SLACK },
             checksum: ChecksumAlgorithm::default(),
             metadata_encoding: MetadataEncoding::Zstd,
+            headers: ObjectHeaders::default(),
         },
         api_token: secrets.api_token,
         signing_keys: vec![secrets.signing_key],

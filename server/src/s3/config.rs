@@ -6,7 +6,7 @@ use niks3_core::{hash::ChecksumAlgorithm, pace::Pace, wire::MetadataEncoding};
 use rusty_s3::UrlStyle;
 use url::Url;
 
-use super::{Bucket, Times};
+use super::{Bucket, ObjectHeaders, Times};
 
 /// How long connecting to S3 may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -58,6 +58,8 @@ pub struct S3Config {
     pub checksum: ChecksumAlgorithm,
     /// `--metadata-encoding`, `NIKS3_METADATA_ENCODING`
     pub metadata_encoding: MetadataEncoding,
+    /// `--cache-control`, `--content-type`
+    pub headers: ObjectHeaders,
 }
 
 /// Why there can be no such bucket.
@@ -115,6 +117,7 @@ impl S3Config {
             times: self.times,
             checksum: self.checksum,
             metadata_encoding: self.metadata_encoding,
+            headers: Arc::new(self.headers),
         })
     }
 }

@@ -6,6 +6,7 @@
 mod config;
 mod delete;
 mod error;
+mod headers;
 mod list;
 mod multipart;
 mod presign;
@@ -16,6 +17,7 @@ mod times;
 pub use config::{BucketLookup, Credentials, S3Config, S3ConfigError};
 pub use delete::{Deletion, Fence, MAX_BATCH};
 pub use error::S3Error;
+pub use headers::{HeaderByKind, ObjectHeaders};
 pub use list::{Listed, PAGE};
 pub use multipart::COMPLETE_TIME;
 pub use presign::{Body, PresignedPut};
@@ -44,6 +46,8 @@ pub struct Bucket {
     pub checksum: ChecksumAlgorithm,
     /// How narinfos and listings lie in it.
     pub metadata_encoding: MetadataEncoding,
+    /// What its objects say of themselves, where that is not the usual.
+    headers: Arc<ObjectHeaders>,
 }
 
 impl Bucket {

@@ -34,7 +34,7 @@ impl Bucket {
     /// When S3 does not open one.
     pub async fn open_multipart(&self, key: &ObjectKey) -> Result<String, S3Error> {
         let name = key.to_string();
-        let mut headers = vec![("content-type".to_owned(), key.content_type().to_owned())];
+        let mut headers: Vec<_> = self.object_headers(key).into_iter().collect();
         if self.checksum == ChecksumAlgorithm::Sha256 {
             // Or parts with such a checksum are refused.
             headers.push(("x-amz-checksum-algorithm".to_owned(), "SHA256".to_owned()));

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
-use niks3_core::{hash::BodyChecksum, object_key::ObjectKey, wire::MetadataEncoding};
+use niks3_core::{hash::BodyChecksum, object_key::ObjectKey};
 use rusty_s3::S3Action as _;
 use url::Url;
 
@@ -51,10 +51,7 @@ impl Bucket {
         lifetime: Duration,
     ) -> PresignedPut {
         let mut headers = body.headers();
-        headers.insert("content-type".to_owned(), key.content_type().to_owned());
-        if let Some(encoding) = self.content_encoding(key) {
-            headers.insert("content-encoding".to_owned(), encoding.to_owned());
-        }
+        headers.extend(self.object_headers(key));
         let name = key.to_string();
         let mut put = self.bucket.put_object(Some(&self.credentials), &name);
         for (header, value) in &headers {
@@ -62,24 +59,5 @@ impl Bucket {
         }
         let signed_at = Timestamp::from_second(signed_at as i64).unwrap_or_default();
         PresignedPut { url: put.sign_with_time(lifetime, &signed_at), headers }
-    }
-
-    /// The Content-Encoding of an object. A NAR has none, ever: every Nix would decode it, find
-    /// that its compression is gone, and fail.
-    pub(super) fn content_encoding(&self, key: &ObjectKey) -> Option<&'static str> {
-        let is_metadata = match key {
-            ObjectKey::NarInfo(_)
-            | ObjectKey::Listing(_)
-            | ObjectKey::Log(_)
-            | ObjectKey::Realisation(..)
-            | ObjectKey::BuildTrace(..) => true,
-            ObjectKey::CacheInfo
-            | ObjectKey::Nar(..)
-            | ObjectKey::DebugInfo(_)
-            | ObjectKey::Pin(_)
-            | ObjectKey::Generation(..) => false,
-        };
-        let encoded = is_metadata && self.metadata_encoding == MetadataEncoding::Zstd;
-        encoded.then_some("zstd")
     }
 }

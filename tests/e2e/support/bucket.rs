@@ -133,6 +133,13 @@ impl Bucket {
         Some((response.bytes().await.unwrap().to_vec(), encoding, kind))
     }
 
+    /// A header of an object, as a reader gets it.
+    pub async fn header(&self, key: &str, name: &str) -> Option<String> {
+        let url = self.bucket.get_object(Some(&self.credentials), key).sign(A_MINUTE);
+        let response = http().get(url).send().await.unwrap().error_for_status().unwrap();
+        Some(response.headers().get(name)?.to_str().unwrap().to_owned())
+    }
+
     /// A narinfo's or listing's text, decoded as its Content-Encoding says.
     pub async fn text(&self, key: &str) -> String {
         let (body, encoding, _) = self.raw(key).await.unwrap_or_else(|| panic!("no {key}"));

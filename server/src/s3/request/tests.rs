@@ -15,7 +15,7 @@ use axum::{
 use niks3_core::wire::MetadataEncoding;
 
 use super::*;
-use crate::s3::{BucketLookup, Credentials, S3Config, Times};
+use crate::s3::{BucketLookup, Credentials, ObjectHeaders, S3Config, Times};
 
 /// A bucket of which the n-th request, from 0 on, is answered with `answer(n)`; and how many came.
 async fn bucket(answer: fn(usize) -> Response) -> (Bucket, Arc<AtomicUsize>) {
@@ -35,6 +35,7 @@ async fn bucket(answer: fn(usize) -> Response) -> (Bucket, Arc<AtomicUsize>) {
         times: Times { url_lifetime: Duration::from_secs(1800), slack: Duration::from_secs(90) },
         checksum: niks3_core::hash::ChecksumAlgorithm::Md5,
         metadata_encoding: MetadataEncoding::None,
+        headers: ObjectHeaders::default(),
     };
     (config.open().unwrap(), asked)
 }
