@@ -128,6 +128,8 @@ pub struct FoundNarInfo {
     pub nar_hash: NarHash,
     /// Its references, itself left out.
     pub references: Vec<StorePathHash>,
+    /// What built it.
+    pub deriver: Option<StorePath>,
 }
 
 /// Why a narinfo in the bucket is none that this cache wrote.
@@ -164,7 +166,8 @@ impl FoundNarInfo {
         let file_size = found.file_size().ok_or(FoundError::Foreign("its FileSize"))?;
         let references = found.references().iter().cloned().map(StorePath::from_nix);
         let references = references.filter(|to| *to != path).map(|to| to.hash()).collect();
-        Ok(Self { path, nar, file_hash, file_size, nar_hash, references })
+        let deriver = found.deriver().cloned().map(StorePath::from_nix);
+        Ok(Self { path, nar, file_hash, file_size, nar_hash, references, deriver })
     }
 }
 

@@ -140,6 +140,18 @@ impl OutputId {
             }
         }
     }
+
+    /// Whose realisation has this key.
+    #[must_use]
+    pub fn of_key(key: &ObjectKey) -> Option<Self> {
+        match key {
+            ObjectKey::Realisation(hash, output) => Some(Self::Hashed(*hash, output.clone())),
+            ObjectKey::BuildTrace(derivation, output) => {
+                Some(Self::Derived(derivation.clone(), output.clone()))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// That an output is a store path.

@@ -67,6 +67,7 @@ impl From<UploadError> for ApiError {
         match error {
             E::Plan(_)
             | E::NotPlanned(_)
+            | E::NotPlannedLog(_)
             | E::NotOwn(_)
             | E::Twice(_)
             | E::TooMany { .. }

@@ -15,12 +15,12 @@ fn deletes_batch(seen: &Seen) -> bool {
 }
 
 /// Any request that deletes this key, or a batch.
-fn deletes(key: &str) -> impl Fn(&Seen) -> bool + Send + Sync + 'static {
+pub fn deletes(key: &str) -> impl Fn(&Seen) -> bool + Send + Sync + 'static {
     let key = key.to_owned();
     move |seen| deletes_batch(seen) || (seen.method == "DELETE" && seen.key == key)
 }
 
-async fn short_lived_behind_proxy() -> (TestCache, S3Proxy) {
+pub async fn short_lived_behind_proxy() -> (TestCache, S3Proxy) {
     let proxy = S3Proxy::start().await;
     let options = ServerOptions { s3_endpoint: Some(proxy.endpoint()), ..short_lived() };
     (TestCache::start_with(options).await, proxy)
@@ -31,7 +31,7 @@ const EXPIRE: &str = "UPDATE closures SET pushed_at = now() - interval '1 day'";
 
 impl TestCache {
     /// Everything is gone, rows and objects.
-    async fn assert_empty(&self) {
+    pub async fn assert_empty(&self) {
         let keys = self.bucket.keys().await;
         let ours = |key: &&String| *key != "nix-cache-info" && !key.starts_with("generation/");
         let left: Vec<&String> = keys.iter().filter(ours).collect();
@@ -47,7 +47,7 @@ impl TestCache {
         self.sql().await.batch_execute(quiet).await.unwrap();
     }
 
-    async fn push_by_hand(&self, graph: &Graph, root: usize) {
+    pub async fn push_by_hand(&self, graph: &Graph, root: usize) {
         HandPush::push(&self.server.url(), graph, &[root]).await.unwrap();
     }
 }

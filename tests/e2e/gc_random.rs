@@ -80,14 +80,17 @@ async fn torment(seed: u64, rounds: u64) {
     cache.assert_fsck(&["--s3"], "at the end").await;
 }
 
-/// Overlapping closures; some paths share their contents, one has two of them.
+/// Overlapping closures; some paths share their contents, one has two of them. All have attachments.
 fn graph(random: &mut Random) -> Graph {
     let mut graph = Graph::default();
     for n in 0..PATHS {
         let references: Vec<usize> =
             (0..n).filter(|_| random.below(3) == 0).map(|to| to as usize).collect();
         let content = format!("contents number {}", if n % 5 == 4 { n - 1 } else { n });
-        graph.add(&format!("p{n}"), &content, &references);
+        let index = graph.add(&format!("p{n}"), &content, &references);
+        // Some derivations have given two paths.
+        let realises = format!("p{}", if n % 6 == 5 { n - 1 } else { n });
+        graph.0[index].realises = Some(realises);
     }
     graph
 }

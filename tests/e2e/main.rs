@@ -9,6 +9,7 @@
 //! - `NIKS3_TEST_LONG`: the sizes of the long profile.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod attachments;
 mod cli;
 mod closures;
 mod counts;

@@ -42,7 +42,7 @@ impl TestCache {
     }
 
     /// Repairs so that all is well.
-    async fn repaired(&self, what: &str) -> Value {
+    pub async fn repaired(&self, what: &str) -> Value {
         let report = self.repair().await;
         self.assert_fsck(&["--s3"], what).await;
         assert_eq!(report["repaired"]["trusted"], true, "{what}: {report}");
@@ -50,7 +50,7 @@ impl TestCache {
     }
 
     /// Everything of the cache's own in the bucket, but for generations.
-    async fn ours(&self) -> Vec<String> {
+    pub async fn ours(&self) -> Vec<String> {
         let keys = self.bucket.keys().await.into_iter();
         keys.filter(|key| !key.starts_with("generation/")).collect()
     }
@@ -72,7 +72,7 @@ impl TestCache {
     }
 
     /// A server on another database, before the same bucket.
-    async fn use_database(&mut self, database: String, options: ServerOptions) {
+    pub async fn use_database(&mut self, database: String, options: ServerOptions) {
         self.server.terminate().await;
         self.server = Server::start(self.dir.path(), &database, self.bucket.name(), options).await;
         self.database = database;
@@ -90,7 +90,7 @@ impl TestCache {
         assert_eq!(self.bucket.keys().await, before);
     }
 
-    async fn forget(&self, args: &[&str]) -> Run {
+    pub async fn forget(&self, args: &[&str]) -> Run {
         run(program().arg("forget").args(self.server.fsck_arguments()).args(args)).await
     }
 

@@ -28,7 +28,10 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
 };
-use rustix::fs::{FlockOperation, flock};
+use rustix::{
+    fs::{FlockOperation, flock},
+    process::{Resource, getrlimit, setrlimit},
+};
 use s3s::{
     S3Result,
     access::{S3Access, S3AccessContext},
@@ -50,9 +53,12 @@ use store::Store;
 /// the log.
 pub const LOG_DIRECTIVES: &str = "s3s=off,s3s_fs=off";
 
-/// Connections at once; further ones wait to be accepted. Each takes up to three of the 1024
-/// files that a process may usually have open, and a pool keeps its idle ones.
-const MAX_CONNECTIONS: usize = 256;
+/// Connections at once; further ones wait to be accepted. Most are idle in somebody's pool: with too few,
+/// whoever has none waits for the 90 s that others keep theirs.
+const MAX_CONNECTIONS: u64 = 4096;
+/// The same where a process may have few files open. Each connection takes up to three of them, and 1024
+/// is usual.
+const LEAST_CONNECTIONS: u64 = 256;
 /// How long a client may take to send the head of its next request. Longer than the 90 s that
 /// reqwest keeps an idle connection, so that it is the client who closes one and never sends a
 /// request into a connection that is just being closed.
@@ -216,7 +222,7 @@ async fn serve(listener: TcpListener, service: S3Service) {
     // bytes without a timeout.
     let mut http = Builder::new(TokioExecutor::new()).http1_only();
     http.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let slots = Arc::new(Semaphore::new(connections(open_files())));
     let mut connections = JoinSet::new();
     while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
         let socket = match listener.accept().await {
@@ -239,6 +245,25 @@ async fn serve(listener: TcpListener, service: S3Service) {
         });
         while connections.try_join_next().is_some() {}
     }
+}
+
+/// How many files this process may have open: from now on as many as it may ask for.
+fn open_files() -> u64 {
+    let mut limit = getrlimit(Resource::Nofile);
+    let now = limit.current;
+    limit.current = limit.maximum;
+    match setrlimit(Resource::Nofile, limit) {
+        // None at all: unlimited.
+        Ok(()) => limit.current.unwrap_or(u64::MAX),
+        Err(error) => {
+            debug!(%error, "as many files may be open as before");
+            now.unwrap_or(u64::MAX)
+        }
+    }
+}
+
+fn connections(open_files: u64) -> usize {
+    (open_files / 4).clamp(LEAST_CONNECTIONS, MAX_CONNECTIONS) as usize
 }
 
 /// Anyone may read an object whose key they know.

@@ -7,9 +7,11 @@ use std::{
 
 use futures_util::{StreamExt as _, stream};
 use niks3_core::{
+    debug_info,
     narinfo::{FoundError, FoundNarInfo},
     object_key::ObjectKey,
     pin_name::PinName,
+    realisation::{OutputId, Realisation},
     store_path::{StorePath, StorePathHash},
 };
 use tracing::{info, warn};
@@ -161,8 +163,7 @@ async fn adopt(
         warn!("{} names {}, which is not in the bucket", ObjectKey::NarInfo(hash), found.nar);
         return Ok(Outcome::Refused);
     }
-    let listing = ObjectKey::Listing(hash);
-    let listing = cx.bucket.head(&listing).await?.map(|head| (listing, head.bytes.unwrap_or(0)));
+    let optional = optional(cx, &found).await?;
     let outcome = upload::retry(|| async {
         let mut connection = cx.store.connection().await?;
         let tx = connection.begin().await?;
@@ -181,9 +182,9 @@ async fn adopt(
         let Some(nar) = nar else { return Ok(Outcome::NotNow) };
         let mut refs = adoptable.refs;
         refs.push(nar);
-        if let Some((key, bytes)) = &listing {
-            let hash = Some(found.nar_hash);
-            refs.extend(store::adopt_object(&tx, key, *bytes, None, hash).await?);
+        for (key, bytes, describes) in &optional {
+            let describes = Some(describes.clone());
+            refs.extend(store::adopt_object(&tx, key, *bytes, None, describes).await?);
         }
         let nar = (found.nar_hash, nar);
         store::adopt_narinfo(&tx, adoptable.id, &found.path, nar, &text, &refs).await?;
@@ -195,6 +196,43 @@ async fn adopt(
         return Ok(Outcome::NotNow);
     }
     Ok(outcome)
+}
+
+/// The listing and log of a narinfo that are in the bucket, with their bytes and what they describe.
+async fn optional(
+    cx: &Uploads,
+    found: &FoundNarInfo,
+) -> Result<Vec<(ObjectKey, u64, String)>, FsckError> {
+    let mut there = Vec::new();
+    let listing = (ObjectKey::Listing(found.path.hash()), found.nar_hash.nix32());
+    let deriver = found.deriver.clone().filter(StorePath::is_derivation);
+    let log = deriver.map(|deriver| (ObjectKey::Log(deriver.clone()), deriver.to_string()));
+    for (key, describes) in [Some(listing), log].into_iter().flatten() {
+        if let Some(head) = cx.bucket.head(&key).await? {
+            there.push((key, head.bytes.unwrap_or(0), describes));
+        }
+    }
+    Ok(there)
+}
+
+/// Adopts a realisation or debug info in the bucket, if it is of a path that is known. Answers whether it
+/// was.
+pub(super) async fn attachment(cx: &Uploads, key: &ObjectKey) -> Result<bool, FsckError> {
+    let Some(Some(text)) = cx.bucket.text(key).await? else { return Ok(false) };
+    let (path, nar) = match OutputId::of_key(key) {
+        Some(id) => (Realisation::parse(&id, &text).ok().map(|found| found.path.hash()), None),
+        None => (None, debug_info::archive(&text)),
+    };
+    Ok(upload::retry(|| async {
+        let mut connection = cx.store.connection().await?;
+        let tx = connection.begin().await?;
+        store::insert_optional_rows(&tx, std::slice::from_ref(key)).await?;
+        tx.enter_gate().await?;
+        let adopted = store::adopt_attachment(&tx, key, path, nar.as_ref(), &text).await?;
+        tx.commit().await?;
+        Ok(adopted)
+    })
+    .await?)
 }
 
 /// Whether a narinfo's references are all in the bucket, though some cannot be adopted at this moment.
@@ -213,7 +251,7 @@ async fn all_there(
     Ok(true)
 }
 
-/// Makes garbage of NARs and listings that nobody knows: ordinary collection deletes them.
+/// Makes garbage of NARs and the like that nobody knows: ordinary collection deletes them.
 pub(super) async fn garbage(cx: &Uploads, objects: &[ObjectKey]) -> Result<(), FsckError> {
     for chunk in objects.chunks(CHUNK) {
         upload::retry(|| async {

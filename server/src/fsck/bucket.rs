@@ -108,7 +108,16 @@ fn suspect(there: Option<Listed>, row: Option<KnownObject>) -> Option<Suspect> {
         (None, Some(row)) => row.key.parse().ok()?,
         (None, None) => return None,
     };
-    let has_row = matches!(key.kind(), ObjectKind::NarInfo | ObjectKind::Nar | ObjectKind::Listing);
+    let has_row = match key.kind() {
+        ObjectKind::NarInfo
+        | ObjectKind::Nar
+        | ObjectKind::Listing
+        | ObjectKind::Log
+        | ObjectKind::Realisation
+        | ObjectKind::BuildTrace
+        | ObjectKind::DebugInfo => true,
+        ObjectKind::CacheInfo | ObjectKind::Pin | ObjectKind::Generation => false,
+    };
     let kind = match (&there, &row) {
         (Some(_), None) => has_row.then_some(Kind::ObjectWithoutRow),
         (_, Some(row)) if row.claimed => None,

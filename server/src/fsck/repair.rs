@@ -4,7 +4,7 @@
 //! was. The collection's lock is held, so nothing is deleted meanwhile; pushes go on.
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use niks3_core::object_key::ObjectKey;
+use niks3_core::object_key::{ObjectKey, ObjectKind};
 use serde::Serialize;
 use tracing::info;
 
@@ -175,8 +175,18 @@ async fn bucket(
     repaired.removed += adopted.removed;
     mended += (adopted.narinfos + adopted.removed) as usize;
     // After the narinfos: what they name has a row by now.
-    adopt::garbage(cx, &garbage).await?;
     mended += garbage.len();
+    let mut unneeded = Vec::with_capacity(garbage.len());
+    for key in garbage {
+        let is_attachment = matches!(
+            key.kind(),
+            ObjectKind::Realisation | ObjectKind::BuildTrace | ObjectKind::DebugInfo
+        );
+        if !is_attachment || !adopt::attachment(cx, &key).await? {
+            unneeded.push(key);
+        }
+    }
+    adopt::garbage(cx, &unneeded).await?;
     let sent_again = send_again(cx).await?;
     repaired.sent_again += sent_again;
     mended += sent_again as usize;
@@ -217,7 +227,7 @@ async fn send_again(cx: &Uploads) -> Result<u64, FsckError> {
         }
         let mut stored: Vec<Token> = stream::iter(narinfos)
             .map(|narinfo| async move {
-                let body = cx.bucket.encode(&narinfo.narinfo);
+                let body = cx.bucket.encode(&narinfo.key, &narinfo.text);
                 cx.bucket.put(&narinfo.key, body, narinfo.fenced_at).await.map(|()| narinfo.token)
             })
             .buffer_unordered(PUTS_AT_ONCE)

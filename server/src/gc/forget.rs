@@ -93,6 +93,7 @@ pub async fn forget(
         lock.check().await.map_err(CollectError::LockLost)?;
         // Their NARs and listings too: a push would take what is there.
         while turns.take(&super::condemn::Candidates { below: TOP }).await?.is_some() {}
+        rest.extend(store::realisations_of(&cx.store.connection().await?, &ids).await?);
         let clock = Clock::measure(cx).await?;
         let todo: Vec<i64> = rest.iter().copied().collect();
         let swept = sweep::delete_now(cx, &mut turns, &clock, &todo).await?;

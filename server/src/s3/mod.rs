@@ -24,7 +24,9 @@ pub use times::Times;
 
 use std::sync::{Arc, atomic::AtomicBool};
 
-use niks3_core::{hash::ChecksumAlgorithm, pace::Pace, wire::MetadataEncoding};
+use niks3_core::{
+    hash::ChecksumAlgorithm, object_key::ObjectKey, pace::Pace, wire::MetadataEncoding,
+};
 
 /// One bucket, with the credentials for it.
 #[derive(Clone)]
@@ -51,13 +53,13 @@ impl Bucket {
         self.bucket.name()
     }
 
-    /// The body of a narinfo or listing as it lies in the bucket.
+    /// The body of a text as it lies in the bucket.
     #[must_use]
-    pub fn encode(&self, text: &str) -> Vec<u8> {
-        match self.metadata_encoding {
-            MetadataEncoding::None => text.as_bytes().to_vec(),
+    pub fn encode(&self, key: &ObjectKey, text: &str) -> Vec<u8> {
+        match self.content_encoding(key) {
+            None => text.as_bytes().to_vec(),
             // Level 3 of a few hundred bytes: what could fail is memory, and then all does.
-            MetadataEncoding::Zstd => zstd::bulk::compress(text.as_bytes(), 3)
+            Some(_) => zstd::bulk::compress(text.as_bytes(), 3)
                 .expect("zstd compresses whatever fits into memory"),
         }
     }

@@ -20,13 +20,14 @@ pub async fn release(tx: &Tx<'_>, upload: i64) -> Result<usize, StoreError> {
     Ok(released as usize)
 }
 
-/// Forgets what a finished upload said of its paths, up to [`RELEASE_CHUNK`] of them. Returns how
-/// many they were.
+/// Forgets what a finished upload said of its paths and attachments, up to [`RELEASE_CHUNK`] of either.
+/// Returns how many they were of that of which there were more.
 ///
 /// # Errors
 /// When the query fails.
 pub async fn forget_paths(tx: &Tx<'_>, upload: i64) -> Result<usize, StoreError> {
     let params: [&(dyn tokio_postgres::types::ToSql + Sync); 2] =
         [&upload, &(RELEASE_CHUNK as i64)];
-    Ok(tx.execute("forget an upload's paths", FORGET, &params).await? as usize)
+    let rows = tx.rows("forget an upload's paths", FORGET, &params).await?;
+    Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0)) as usize)
 }

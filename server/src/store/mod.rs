@@ -4,6 +4,7 @@
 //! Everything runs at READ COMMITTED: each statement sees what was committed before it began, so
 //! "take the lock, then ask in the next statement" holds.
 
+mod attachments;
 mod claims;
 mod closures;
 mod collection_lock;
@@ -20,6 +21,7 @@ mod migrate;
 mod multiparts;
 mod narinfos;
 mod objects;
+mod optional;
 mod pins;
 mod plan;
 mod preview;
@@ -35,6 +37,11 @@ use std::time::Duration;
 use deadpool_postgres::{GenericClient, Object, Pool, Transaction};
 use tokio_postgres::{Row, types::ToSql};
 
+pub use attachments::{
+    ComposableAttachment, ComposedAttachment, NextAttachment, PlannedAttachment, adopt_attachment,
+    attach, compose_attachments, finish_attachments, hold_attachments, lacking,
+    lock_composable_attachments, next_attachments, realisations_of,
+};
 pub use claims::{Claim, Forgotten, claim, delete_claimed, lapse_claims, next_condemned};
 pub use closures::{Roots, push_closures, roots, unpublished};
 pub use collection_lock::CollectionLock;
@@ -65,16 +72,19 @@ pub use narinfos::{
     next_paths, progress, take_unpublished,
 };
 pub use objects::{
-    ListingRow, NarRow, OwnObject, Sent, adopt_nars, count_own_nars, hold_and_write,
-    insert_listing_rows, insert_nars, link_listings, mark_no_listing, mark_sent, mark_stored,
-    own_nars, own_objects, planned_listings, planned_nars, take_listings,
+    NarRow, OwnObject, Sent, adopt_nars, count_own_nars, hold_and_write, insert_nars, mark_sent,
+    mark_stored, own_nars, own_objects, planned_nars,
+};
+pub use optional::{
+    OptionalRow, PlannedOptional, insert_optional_rows, is_optional, link_optional,
+    mark_no_listing, planned_optional, take_optional,
 };
 pub use pins::{
     LockedPin, Pinnable, TakenPin, Target, Unsure, due_pins, insert_pin, list_pins, lock_pin,
     note_pin_failure, note_pin_file, pinnable, pins_of, take_pin,
 };
 pub use plan::{
-    PathStatus, PlanRow, hold_paths, insert_narinfo_rows, record_paths, revive, status,
+    PathStatus, PlanRow, hold_paths, insert_narinfo_rows, log_of, record_paths, revive, status,
 };
 pub use preview::preview;
 pub use pushed::{

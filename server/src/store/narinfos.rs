@@ -60,7 +60,7 @@ pub struct Composed {
     pub narinfo: String,
 }
 
-/// A narinfo that is composed and not yet in the bucket.
+/// A narinfo or attachment that is composed and not yet in the bucket.
 #[derive(Clone, Debug)]
 pub struct Unpublished {
     /// Its row.
@@ -68,7 +68,7 @@ pub struct Unpublished {
     /// Its key.
     pub key: ObjectKey,
     /// Its recorded text.
-    pub narinfo: String,
+    pub text: String,
     /// The database's time, in seconds since 1970, from which on it may be written: what its URL is
     /// to be signed with.
     pub fenced_at: f64,
@@ -174,7 +174,7 @@ pub async fn compose(tx: &Tx<'_>, upload: i64, composed: &[Composed]) -> Result<
     tx.execute("compose narinfos", COMPOSE, &[&upload, &ids, &nars, &texts]).await.map(drop)
 }
 
-/// Those of these composed narinfos that are not in the bucket and that no other commit has in hand,
+/// Those of these composed narinfos or attachments that are not in the bucket and that no other commit has in hand,
 /// be it this upload or another that composed them. Records that somebody may write them for
 /// `writable`: to be committed before they are sent.
 ///
@@ -191,8 +191,8 @@ pub async fn take_unpublished(
     let read = |row: &Row| {
         Ok(Unpublished {
             id: row.get("id"),
-            key: read_text("a narinfo's key", row.get("key"))?,
-            narinfo: row.get("narinfo"),
+            key: read_text("a key", row.get("key"))?,
+            text: row.get("text"),
             fenced_at: row.get("at"),
             token: Token { id: row.get("id"), until: row.get("until") },
         })

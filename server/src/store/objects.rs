@@ -1,28 +1,22 @@
-//! NARs and listings: who may write which key, and what is in the bucket.
+//! NARs, and all that is sent: who may write which key, and what is in the bucket.
 
 use std::time::Duration;
 
 use niks3_core::{
     hash::{BodyChecksum, FileHash, NarHash},
     object_key::ObjectKey,
-    store_path::StorePathHash,
 };
 
-use super::{StoreError, Token, Tx, read_text};
+use super::{StoreError, Token, Tx, optional::link_optional, read_text};
 
 const ADOPT_NARS: &str = include_str!("sql/adopt_nars.sql");
 const OWN_NARS: &str = include_str!("sql/own_nars.sql");
 const COUNT_OWN_NARS: &str = include_str!("sql/count_own_nars.sql");
 const INSERT_NARS: &str = include_str!("sql/insert_nars.sql");
-const INSERT_LISTINGS: &str = include_str!("sql/insert_listing_rows.sql");
-const PLANNED_LISTINGS: &str = include_str!("sql/planned_listings.sql");
-const TAKE_LISTINGS: &str = include_str!("sql/take_listings.sql");
 const HOLD_AND_WRITE: &str = include_str!("sql/hold_and_write.sql");
 const OWN_OBJECTS: &str = include_str!("sql/own_objects.sql");
 const MARK_STORED: &str = include_str!("sql/mark_stored.sql");
 const MARK_SENT: &str = include_str!("sql/mark_sent.sql");
-const LINK_LISTINGS: &str = include_str!("sql/link_listings.sql");
-const MARK_NO_LISTING: &str = include_str!("sql/mark_no_listing.sql");
 
 /// A NAR that an upload is about to send: its key and the one body that the key is for.
 #[derive(Clone, Debug)]
@@ -30,19 +24,6 @@ pub struct NarRow {
     /// Its key, the random part included.
     pub key: ObjectKey,
     /// Its NarHash.
-    pub nar_hash: NarHash,
-    /// Bytes of the body.
-    pub bytes: u64,
-    /// Of the body.
-    pub checksum: BodyChecksum,
-}
-
-/// A listing that an upload would like to send.
-#[derive(Clone, Debug)]
-pub struct ListingRow {
-    /// Of which path.
-    pub path: StorePathHash,
-    /// Of which contents, as this upload's plan has it.
     pub nar_hash: NarHash,
     /// Bytes of the body.
     pub bytes: u64,
@@ -140,64 +121,6 @@ pub async fn insert_nars(
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// Which of these paths the upload has planned work for, and with which contents.
-///
-/// # Errors
-/// When the query fails or a row cannot be read.
-pub async fn planned_listings(
-    tx: &Tx<'_>,
-    upload: i64,
-    paths: &[StorePathHash],
-) -> Result<Vec<(StorePathHash, NarHash)>, StoreError> {
-    let keys: Vec<String> =
-        paths.iter().map(|path| ObjectKey::NarInfo(*path).to_string()).collect();
-    let rows = tx.rows("look up planned listings", PLANNED_LISTINGS, &[&upload, &keys]).await?;
-    let read = |row: &tokio_postgres::Row| {
-        let hash: String = row.get(1);
-        let hash = read_text("a NarHash", &format!("sha256:{hash}"))?;
-        match read_text("a narinfo's key", row.get(0))? {
-            ObjectKey::NarInfo(path) => Ok((path, hash)),
-            other => Err(StoreError::Corrupt { what: "a narinfo", text: other.to_string() }),
-        }
-    };
-    rows.iter().map(read).collect()
-}
-
-/// Makes rows for listings that have none. Before the gate: it waits for others that insert the
-/// same keys.
-///
-/// # Errors
-/// When the query fails.
-pub async fn insert_listing_rows(tx: &Tx<'_>, listings: &[ListingRow]) -> Result<(), StoreError> {
-    let keys = listing_keys(listings);
-    tx.execute("insert listing rows", INSERT_LISTINGS, &[&keys]).await.map(drop)
-}
-
-fn listing_keys(listings: &[ListingRow]) -> Vec<String> {
-    listings.iter().map(|listing| ObjectKey::Listing(listing.path).to_string()).collect()
-}
-
-/// Makes this upload the writer of the listings that nobody else can write any more, and adopts
-/// those that are stored and of the same contents. Inside the gate; a listing that it does not
-/// answer is somebody else's at this moment.
-///
-/// # Errors
-/// When the query fails or a row cannot be read.
-pub async fn take_listings(
-    tx: &Tx<'_>,
-    upload: i64,
-    listings: &[ListingRow],
-) -> Result<Vec<OwnObject>, StoreError> {
-    let keys = listing_keys(listings);
-    let hashes: Vec<String> = listings.iter().map(|listing| listing.nar_hash.nix32()).collect();
-    let bytes: Vec<i64> = listings.iter().map(|listing| listing.bytes as i64).collect();
-    let checksum: Vec<&[u8]> = listings.iter().map(|listing| listing.checksum.as_bytes()).collect();
-    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
-        [&upload, &keys, &hashes, &bytes, &checksum];
-    let rows = tx.rows("take listings", TAKE_LISTINGS, &params).await?;
-    rows.iter().map(read_own).collect()
-}
-
 /// Takes hold of objects and records for how long somebody may write each: to be committed before
 /// the URLs leave the server. Inside the gate. Answers the database's time, in seconds since 1970,
 /// that the URLs are to be signed with.
@@ -245,7 +168,7 @@ pub async fn own_objects(
     rows.iter().map(read_own).collect()
 }
 
-fn read_own(row: &tokio_postgres::Row) -> Result<OwnObject, StoreError> {
+pub(super) fn read_own(row: &tokio_postgres::Row) -> Result<OwnObject, StoreError> {
     Ok(OwnObject {
         id: row.get("id"),
         key: read_text("a key", row.get("key"))?,
@@ -296,33 +219,5 @@ pub async fn mark_sent(tx: &Tx<'_>, upload: i64, objects: &[Sent]) -> Result<(),
     let bytes: Vec<Option<i64>> =
         objects.iter().map(|object| object.bytes.map(|bytes| bytes as i64)).collect();
     tx.execute("mark as sent", MARK_SENT, &[&upload, &ids, &hashes, &bytes]).await?;
-    link_listings(tx, upload, &ids).await
-}
-
-/// Remembers those of these objects that are stored listings as the listings of the upload's paths.
-///
-/// # Errors
-/// When the query fails.
-pub async fn link_listings(tx: &Tx<'_>, upload: i64, objects: &[i64]) -> Result<(), StoreError> {
-    if objects.is_empty() {
-        return Ok(());
-    }
-    tx.execute("link listings", LINK_LISTINGS, &[&upload, &objects]).await.map(drop)
-}
-
-/// Notes of which planned paths there can be no listing.
-///
-/// # Errors
-/// When the query fails.
-pub async fn mark_no_listing(
-    tx: &Tx<'_>,
-    upload: i64,
-    paths: &[StorePathHash],
-) -> Result<(), StoreError> {
-    if paths.is_empty() {
-        return Ok(());
-    }
-    let keys: Vec<String> =
-        paths.iter().map(|path| ObjectKey::NarInfo(*path).to_string()).collect();
-    tx.execute("mark as unlistable", MARK_NO_LISTING, &[&upload, &keys]).await.map(drop)
+    link_optional(tx, upload, &ids).await
 }

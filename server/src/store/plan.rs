@@ -1,6 +1,11 @@
 //! The queries of a plan: what is there, what shall be held.
 
-use niks3_core::{hash::NarHash, object_key::ObjectKey, store_path::StorePathHash};
+use niks3_core::{
+    hash::NarHash,
+    object_key::ObjectKey,
+    store_path::{StorePath, StorePathHash},
+    wire::PlannedPath,
+};
 
 use super::{Connection, StoreError, Tx, read_text};
 
@@ -25,6 +30,8 @@ pub struct PathStatus {
     /// Whether a listing of it could be sent: none is attached, none of other contents occupies
     /// its key, and it is not known that there can be none.
     pub lacks_listing: bool,
+    /// Whether it has a log that is not in the bucket, or not attached to it.
+    pub lacks_log: bool,
 }
 
 /// What an upload says of a path that it has work to do for.
@@ -50,6 +57,8 @@ pub struct PlanRow {
     pub ref_paths: String,
     /// Above the levels of its references within the plan.
     pub level: i32,
+    /// Whether its deriver has a log.
+    pub has_log: bool,
 }
 
 /// What is known of each of `paths`, in their order, as of now: one statement, whatever their
@@ -59,10 +68,12 @@ pub struct PlanRow {
 /// When the query fails.
 pub async fn status(
     connection: &Connection,
-    paths: &[StorePathHash],
+    paths: &[&PlannedPath],
 ) -> Result<Vec<PathStatus>, StoreError> {
-    let (narinfos, listings) = keys(paths);
-    let rows = connection.rows("look up paths", STATUS, &[&narinfos, &listings]).await?;
+    let (narinfos, listings) = keys(&hashes(paths));
+    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
+        [&narinfos, &listings, &log_keys(paths)];
+    let rows = connection.rows("look up paths", STATUS, &params).await?;
     rows.iter().map(read_status).collect()
 }
 
@@ -74,10 +85,12 @@ pub async fn status(
 pub async fn hold_paths(
     tx: &Tx<'_>,
     upload: i64,
-    paths: &[StorePathHash],
+    paths: &[&PlannedPath],
 ) -> Result<Vec<(i64, PathStatus)>, StoreError> {
-    let (narinfos, listings) = keys(paths);
-    let rows = tx.rows("look up paths", STATUS, &[&narinfos, &listings]).await?;
+    let (narinfos, listings) = keys(&hashes(paths));
+    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
+        [&narinfos, &listings, &log_keys(paths)];
+    let rows = tx.rows("look up paths", STATUS, &params).await?;
     let mut held = Vec::with_capacity(rows.len());
     for (row, key) in rows.iter().zip(&narinfos) {
         let status = read_status(row)?;
@@ -160,10 +173,26 @@ pub async fn record_paths(tx: &Tx<'_>, upload: i64, rows: &[PlanRow]) -> Result<
             &refs,
             &column(rows, |row| row.ref_paths.as_str()),
             &column(rows, |row| row.level),
+            &column(rows, |row| row.has_log),
         ],
     )
     .await
     .map(drop)
+}
+
+fn hashes(paths: &[&PlannedPath]) -> Vec<StorePathHash> {
+    paths.iter().map(|path| path.path.hash()).collect()
+}
+
+/// Of those that have one.
+fn log_keys(paths: &[&PlannedPath]) -> Vec<Option<String>> {
+    paths.iter().map(|path| Some(ObjectKey::Log(log_of(path)?.clone()).to_string())).collect()
+}
+
+/// The derivation whose log a path brings along.
+#[must_use]
+pub fn log_of(path: &PlannedPath) -> Option<&StorePath> {
+    path.deriver.as_ref().filter(|deriver| path.log && deriver.is_derivation())
 }
 
 pub(super) fn keys(paths: &[StorePathHash]) -> (Vec<String>, Vec<String>) {
@@ -183,5 +212,6 @@ fn read_status(row: &tokio_postgres::Row) -> Result<PathStatus, StoreError> {
             .map(|hash| read_text("a NarHash", &format!("sha256:{hash}")))
             .transpose()?,
         lacks_listing: row.get("lacks_listing"),
+        lacks_log: row.get("lacks_log"),
     })
 }

@@ -184,10 +184,9 @@ pub async fn adopt_object(
     key: &ObjectKey,
     bytes: u64,
     file_hash: Option<FileHash>,
-    describes: Option<NarHash>,
+    describes: Option<String>,
 ) -> Result<Option<i64>, StoreError> {
     let sha256 = file_hash.map(|hash| hash.as_bytes().to_vec());
-    let describes = describes.map(|hash| hash.nix32());
     let (key, kind, bytes) = (key.to_string(), key.kind() as i16, bytes as i64);
     let params: [&(dyn ToSql + Sync); 5] = [&key, &kind, &bytes, &sha256, &describes];
     let rows = tx.rows("adopt an object", ADOPT_OBJECT, &params).await?;
@@ -235,7 +234,7 @@ pub async fn doubt_pin(connection: &Connection, name: &PinName) -> Result<(), St
     connection.execute("doubt a pin", sql, &[&name.to_string()]).await.map(drop)
 }
 
-/// Makes rows, as garbage, for NARs and listings in the bucket that nobody knows. Somebody may write them for
+/// Makes rows, as garbage, for NARs and the like in the bucket that nobody knows. Somebody may write them for
 /// `writable`.
 ///
 /// # Errors

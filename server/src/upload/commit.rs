@@ -1,5 +1,5 @@
 //! `POST /api/v1/uploads/{id}/commit`: narinfos are composed, signed and published in waves,
-//! references first; then the roots are closures.
+//! references first; then what is attached to them; then the roots are closures.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use futures_util::{StreamExt as _, stream};
 use niks3_core::wire::{CommitProgress, UploadId};
 use tracing::{info, warn};
 
-use super::{Caller, UploadError, Uploads, abandon::release_all, retry};
+use super::{Caller, UploadError, Uploads, abandon::release_all, attach, retry};
 use crate::{
     s3::S3Error,
     store::{self, Composed, NextPath, Token, Tx, Unpublished, Upload, UploadGone, UploadState},
@@ -39,8 +39,8 @@ pub enum CommitAnswer {
 }
 
 /// What is to be done next.
-enum Wave {
-    /// These may be written from now on.
+pub(super) enum Wave {
+    /// These narinfos or attachments may be written from now on.
     Publish(Vec<Unpublished>),
     /// Something was noted: look again at once.
     Again,
@@ -103,7 +103,13 @@ async fn next_wave(
     tx.enter_gate().await?;
     note(&tx, &upload, published).await?;
     let next = store::next_paths(&tx, upload.number, WAVE).await?;
-    let wave = if next.is_empty() {
+    let attachments = match next.is_empty() {
+        true => store::next_attachments(&tx, upload.number, WAVE).await?,
+        false => Vec::new(),
+    };
+    let wave = if !attachments.is_empty() {
+        attach::advance(cx, &tx, &upload, &attachments).await?
+    } else if next.is_empty() {
         let roots = store::roots_of(&tx, upload.number).await?;
         if roots.is_empty() || store::unpublished(&tx, &roots).await? > 0 {
             return Err(UploadError::Stale);
@@ -201,7 +207,7 @@ async fn publish(
             if Instant::now() >= until {
                 return None;
             }
-            let body = cx.bucket.encode(&narinfo.narinfo);
+            let body = cx.bucket.encode(&narinfo.key, &narinfo.text);
             let put = cx.bucket.put(&narinfo.key, body, narinfo.fenced_at).await;
             Some(put.map(|()| narinfo.token))
         })

@@ -13,7 +13,7 @@ use niks3_core::{
 use super::{Caller, UploadError, Uploads, plan::random_part};
 use crate::{
     s3::Times,
-    store::{self, ListingRow, Multipart, NarRow, OwnObject, Tx},
+    store::{self, Multipart, NarRow, OptionalRow, OwnObject, PlannedOptional, Tx},
 };
 
 /// Bodies that one upload may be given keys for of one NAR: packing is deterministic, so there is
@@ -103,26 +103,29 @@ pub(super) async fn grant(
     // Beyond every URL: an upload does not expire while somebody can still write for it.
     let lifetime = cx.idle_time() + times.writable(Duration::ZERO, largest);
     let upload = store::lock(&tx, id, &caller.0, lifetime).await?.if_open()?;
-    let listings = planned_listings(&tx, upload.number, objects).await?;
-    store::insert_listing_rows(&tx, &listings).await?;
+    let optional = planned_optional(&tx, upload.number, objects).await?;
+    let (names, optional): (Vec<Name>, Vec<OptionalRow>) = optional.into_iter().unzip();
+    let keys: Vec<ObjectKey> = optional.iter().map(|row| row.key.clone()).collect();
+    store::insert_optional_rows(&tx, &keys).await?;
     tx.enter_gate().await?;
 
     let mut granted = grant_nars(&tx, upload.number, objects).await?;
     granted.extend(grant_parts(&tx, upload.number, objects).await?);
-    for own in store::take_listings(&tx, upload.number, &listings).await? {
-        if let ObjectKey::Listing(path) = own.key {
-            granted.insert(Name::Listing(path), Granted::Row(own));
+    for own in store::take_optional(&tx, upload.number, &optional).await? {
+        // Once: of one log only one body can be sent.
+        if let Some(n) = keys.iter().position(|key| *key == own.key) {
+            granted.insert(names[n].clone(), Granted::Row(own));
         }
     }
     let held =
         objects.iter().filter_map(|object| granted.get(&Name::of(object))?.held(object, times));
     let signed_at = store::hold_and_write(&tx, upload.number, &longest(held)).await?;
-    // What another push has sent of a listing is this one's too.
+    // What another push has sent of a listing or log is this one's too.
     let adopted = granted.values().filter_map(|granted| match granted {
         Granted::Row(own) if own.stored => Some(own.id),
         _ => None,
     });
-    store::link_listings(&tx, upload.number, &adopted.collect::<Vec<_>>()).await?;
+    store::link_optional(&tx, upload.number, &adopted.collect::<Vec<_>>()).await?;
     tx.commit().await?;
     Ok((granted, signed_at))
 }
@@ -260,28 +263,41 @@ async fn grant_parts(
     Ok(granted.collect())
 }
 
-/// The listings that the upload has planned work for, with the contents that its plan says.
-async fn planned_listings(
+/// The listings and logs that the upload has planned work for, as its plan says.
+async fn planned_optional(
     tx: &Tx<'_>,
     upload: i64,
     objects: &[ObjectSpec],
-) -> Result<Vec<ListingRow>, UploadError> {
+) -> Result<Vec<(Name, OptionalRow)>, UploadError> {
     let paths: Vec<StorePathHash> = objects
         .iter()
         .filter_map(|object| match object {
-            ObjectSpec::Listing { path, .. } => Some(*path),
+            ObjectSpec::Listing { path, .. } | ObjectSpec::Log { path, .. } => Some(*path),
             _ => None,
         })
         .collect();
-    let planned: HashMap<StorePathHash, NarHash> =
-        store::planned_listings(tx, upload, &paths).await?.into_iter().collect();
+    let planned = store::planned_optional(tx, upload, &paths).await?;
+    let planned: HashMap<StorePathHash, PlannedOptional> =
+        planned.into_iter().map(|planned| (planned.path, planned)).collect();
     let mut rows = Vec::with_capacity(paths.len());
     for object in objects {
-        if let ObjectSpec::Listing { path, bytes, checksum } = object {
-            let nar_hash =
-                *planned.get(path).ok_or_else(|| UploadError::NotOwn(ObjectKey::Listing(*path)))?;
-            rows.push(ListingRow { path: *path, nar_hash, bytes: *bytes, checksum: *checksum });
-        }
+        let (path, bytes, checksum) = match object {
+            ObjectSpec::Listing { path, bytes, checksum }
+            | ObjectSpec::Log { path, bytes, checksum } => (path, *bytes, *checksum),
+            _ => continue,
+        };
+        let planned = planned.get(path);
+        let (key, describes) = match (object, planned) {
+            (ObjectSpec::Log { .. }, planned) => {
+                let derivation = planned.and_then(|planned| planned.log_of.clone());
+                let derivation =
+                    derivation.ok_or_else(|| UploadError::NotPlannedLog(path.to_string()))?;
+                (ObjectKey::Log(derivation.clone()), derivation.to_string())
+            }
+            (_, Some(planned)) => (ObjectKey::Listing(*path), planned.nar_hash.nix32()),
+            (_, None) => return Err(UploadError::NotOwn(ObjectKey::Listing(*path))),
+        };
+        rows.push((Name::of(object), OptionalRow { key, describes, bytes, checksum }));
     }
     Ok(rows)
 }

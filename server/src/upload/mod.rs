@@ -1,6 +1,7 @@
 //! Pushes, as the server sees them: plan, URLs, stored, commit.
 
 mod abandon;
+mod attach;
 mod commit;
 mod grant;
 mod look;
@@ -69,6 +70,9 @@ pub enum UploadError {
     /// A NAR that the plan does not need.
     #[error("the upload's plan has no NAR {0} to send")]
     NotPlanned(String),
+    /// A log that the plan does not have.
+    #[error("the upload's plan has no log of {0} to send")]
+    NotPlannedLog(String),
     /// A key that this upload was not given.
     #[error("{0} is not a key that this upload was given")]
     NotOwn(ObjectKey),

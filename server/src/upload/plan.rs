@@ -11,7 +11,9 @@ use niks3_core::{
 use tracing::info;
 
 use super::{Caller, UploadError, Uploads, abandon::abandon, look::note_lost, retry};
-use crate::store::{self, PathStatus, PlanRow, RELEASE_CHUNK, Recorded, StoreError};
+use crate::store::{
+    self, PathStatus, PlanRow, PlannedAttachment, RELEASE_CHUNK, Recorded, StoreError,
+};
 use crate::trust;
 
 /// Paths that one transaction takes hold of: no transaction is long.
@@ -36,11 +38,17 @@ pub async fn plan(
         look_first(cx, request, &hashes).await?;
     }
     // One look without any lock: mostly everything is there, and then this is nearly all.
-    let status = store::status(&cx.store.connection().await?, &hashes).await?;
+    let paths: Vec<&PlannedPath> = request.paths.iter().collect();
+    let connection = cx.store.connection().await?;
+    let status = store::status(&connection, &paths).await?;
+    let attachments: Vec<_> = paths.iter().flat_map(|path| PlannedAttachment::of(path)).collect();
+    let lacking = store::lacking(&connection, &attachments).await?;
+    drop(connection);
     if request.dry_run {
         return preview(cx, request, &status).await;
     }
     if is_complete(request, &status)
+        && !lacking.contains(&true)
         && retry(|| past_claims(cx, commit_complete(cx, request))).await?
     {
         info!(push.paths = request.paths.len(), "a push found everything in the cache");
@@ -114,11 +122,15 @@ async fn preview(
     wanted.dedup();
     let stored = store::recorded_nars(&cx.store.connection().await?, &wanted).await?;
     let mut seen: HashSet<NarHash> = stored.iter().filter_map(Recorded::nar_hash).collect();
+    let mut logs_seen = HashSet::new();
     let mut response = PlanResponse::default();
     for (index, (path, status)) in request.paths.iter().zip(status).enumerate() {
         response.kept.extend(kept_path(index, path, status));
         if may_list(path, status) {
             response.listings.push(index as u32);
+        }
+        if status.lacks_log && logs_seen.insert(store::log_of(path)) {
+            response.logs.push(index as u32);
         }
         if uncomposed(status) && seen.insert(path.nar_hash) {
             response.nars.push(index as u32);
@@ -132,7 +144,7 @@ fn is_complete(request: &PlanRequest, status: &[PathStatus]) -> bool {
         .paths
         .iter()
         .zip(status)
-        .all(|(path, status)| status.published && !status.claimed && !may_list(path, status))
+        .all(|(path, status)| status.published && !status.claimed && !may_send(path, status))
 }
 
 fn kept_path(index: usize, path: &PlannedPath, status: &PathStatus) -> Option<KeptPath> {
@@ -201,6 +213,7 @@ async fn hold(
     let mut rows = vec![None; request.paths.len()];
     let levels = niks3_core::plan::levels(request, order);
     let mut nars_seen: HashSet<NarHash> = HashSet::new();
+    let mut logs_seen = HashSet::new();
     for chunk in order.chunks(CHUNK) {
         let held =
             retry(|| past_claims(cx, hold_chunk(cx, caller, id, request, chunk, &rows, &levels)))
@@ -212,6 +225,9 @@ async fn hold(
             response.kept.extend(kept_path(*index as usize, path, &status));
             if may_list(path, &status) {
                 response.listings.push(*index);
+            }
+            if status.lacks_log && logs_seen.insert(store::log_of(path)) {
+                response.logs.push(*index);
             }
             let wanted = status.nar_hash.is_none() && !adopted.contains(&path.nar_hash);
             if wanted && nars_seen.insert(path.nar_hash) {
@@ -259,6 +275,11 @@ fn may_list(path: &PlannedPath, status: &PathStatus) -> bool {
     status.lacks_listing && status.nar_hash.is_none_or(|hash| hash == path.nar_hash)
 }
 
+/// Something optional of it is of use.
+fn may_send(path: &PlannedPath, status: &PathStatus) -> bool {
+    may_list(path, status) || status.lacks_log
+}
+
 struct HeldChunk {
     paths: Vec<(i64, PathStatus)>,
     adopted: Vec<NarHash>,
@@ -274,13 +295,17 @@ async fn hold_chunk(
     levels: &[u32],
 ) -> Result<HeldChunk, UploadError> {
     let planned = |index: &u32| &request.paths[*index as usize];
-    let hashes: Vec<StorePathHash> = chunk.iter().map(|index| planned(index).path.hash()).collect();
+    let planned_paths: Vec<&PlannedPath> = chunk.iter().map(planned).collect();
+    let hashes: Vec<StorePathHash> = planned_paths.iter().map(|path| path.path.hash()).collect();
+    let attached = planned_paths.iter().flat_map(|path| PlannedAttachment::of(path));
+    let attached: Vec<ObjectKey> = attached.map(|attachment| attachment.key).collect();
     let mut connection = cx.store.connection().await?;
     let tx = connection.begin().await?;
     let upload = store::lock(&tx, id, &caller.0, cx.idle_time()).await?.if_open()?;
     store::insert_narinfo_rows(&tx, &hashes).await?;
+    store::insert_optional_rows(&tx, &attached).await?;
     tx.enter_gate().await?;
-    let paths = store::hold_paths(&tx, upload.number, &hashes).await?;
+    let paths = store::hold_paths(&tx, upload.number, &planned_paths).await?;
     let uncomposed: Vec<NarHash> = chunk
         .iter()
         .zip(&paths)
@@ -297,13 +322,18 @@ async fn hold_chunk(
     let work: Vec<PlanRow> = chunk
         .iter()
         .zip(&paths)
-        .filter(|(index, (_, status))| !status.published || may_list(planned(index), status))
+        .filter(|(index, (_, status))| !status.published || may_send(planned(index), status))
         .map(|(index, (row, _))| {
             let level = levels[*index as usize];
             plan_row(request, *index, *row, &known, level)
         })
         .collect();
     store::record_paths(&tx, upload.number, &work).await?;
+    let attached = chunk.iter().zip(&paths).flat_map(|(index, (row, _))| {
+        let level = levels[*index as usize] as i32;
+        PlannedAttachment::of(planned(index)).map(move |attachment| (*row, level, attachment))
+    });
+    store::hold_attachments(&tx, upload.number, &attached.collect::<Vec<_>>()).await?;
     tx.commit().await?;
     Ok(HeldChunk { paths, adopted })
 }
@@ -332,6 +362,7 @@ fn plan_row(
         refs: others.filter_map(|to| known[*to as usize]).collect(),
         ref_paths: joined(path.references.iter().map(|to| &request.paths[*to as usize].path)),
         level: level as i32,
+        has_log: store::log_of(path).is_some(),
     }
 }
 

@@ -138,10 +138,10 @@ async fn look_up(
     let tx = connection.begin().await?;
     let upload = store::lock(&tx, id, &caller.0, cx.idle_time()).await?.if_open()?;
     let objects = store::own_objects(&tx, upload.number, &keys).await?;
-    // A listing may have become another upload's meanwhile; it is optional. A NAR key never does.
-    let stray = keys.iter().find(|key| {
-        key.kind() != ObjectKind::Listing && !objects.iter().any(|object| object.key == **key)
-    });
+    // A listing or log may have become another upload's meanwhile; it is optional. A NAR key never does.
+    let stray = keys
+        .iter()
+        .find(|key| !store::is_optional(key) && !objects.iter().any(|object| object.key == **key));
     if let Some(key) = stray {
         return Err(UploadError::NotOwn(key.clone()));
     }
@@ -166,7 +166,7 @@ async fn look_up(
     Ok(Own { objects, multiparts, signed_at })
 }
 
-/// Listings are optional and nothing rests on them, so only NARs are worth the request.
+/// Listings and logs are optional and nothing rests on them, so only NARs are worth the request.
 async fn is_there(
     cx: &Uploads,
     object: &OwnObject,

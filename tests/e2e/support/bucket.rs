@@ -6,7 +6,12 @@ use std::{
     time::Duration,
 };
 
-use niks3_core::hash::{FileHash, NarHash};
+use niks3_core::{
+    debug_info,
+    hash::{FileHash, NarHash},
+    object_key::ObjectKey,
+    realisation::{OutputId, Realisation},
+};
 use rusty_s3::{
     Credentials, S3Action as _, UrlStyle,
     actions::{ListObjectsV2, ListObjectsV2Response},
@@ -196,6 +201,26 @@ impl Bucket {
                 let needed = format!("{}.narinfo", &reference[..32]);
                 assert!(keys.contains(&needed), "{key} is there, its reference {needed} is not");
             }
+        }
+        for key in &keys {
+            if let Some(needed) = self.named_by(key).await {
+                assert!(keys.contains(&needed), "{key} is there, {needed} is not");
+            }
+        }
+    }
+
+    /// What a realisation or debug info needs to be of any use.
+    async fn named_by(&self, key: &str) -> Option<String> {
+        let parsed: ObjectKey = key.parse().ok()?;
+        if let Some(id) = OutputId::of_key(&parsed) {
+            let realisation = Realisation::parse(&id, &self.text(key).await).unwrap();
+            return Some(ObjectKey::NarInfo(realisation.path.hash()).to_string());
+        }
+        match parsed {
+            ObjectKey::DebugInfo(_) => {
+                Some(debug_info::archive(&self.text(key).await).unwrap().to_string())
+            }
+            _ => None,
         }
     }
 }

@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 
 use niks3_core::{
-    hash::{BodyChecksum, ChecksumAlgorithm, FileHash, NarHash},
+    debug_info::BuildId,
+    hash::{BodyChecksum, ChecksumAlgorithm, DerivationHash, FileHash, NarHash},
+    realisation::{OutputId, OutputName},
     store_path::StorePath,
     wire::{
-        ObjectSpec, PlanRequest, PlanResponse, PlannedPath, StoredObject, StoredRequest,
-        StoredResponse, UploadId, UrlAnswer, UrlsRequest, UrlsResponse,
+        ObjectSpec, PlanRequest, PlanResponse, PlannedPath, PlannedRealisation, StoredObject,
+        StoredRequest, StoredResponse, UploadId, UrlAnswer, UrlsRequest, UrlsResponse,
     },
 };
 use reqwest::Method;
@@ -24,6 +26,8 @@ pub struct MadePath {
     pub content: Vec<u8>,
     /// Indexes of paths before it, or its own.
     pub references: Vec<usize>,
+    /// The name of the derivation whose output it is, if it has realisations and a debug file.
+    pub realises: Option<String>,
 }
 
 /// Paths, references before what refers to them.
@@ -36,7 +40,8 @@ impl Graph {
         let hash = NarHash::new(Sha256::digest(name).into()).nix32();
         let path = format!("{}-{name}", &hash[..32]).parse().unwrap();
         let content = content.as_bytes().to_vec();
-        self.0.push(MadePath { path, content, references: references.to_vec() });
+        let references = references.to_vec();
+        self.0.push(MadePath { path, content, references, realises: None });
         self.0.len() - 1
     }
 
@@ -117,8 +122,8 @@ impl HandPush {
             ca: None,
             signatures: Vec::new(),
             log: false,
-            realisations: Vec::new(),
-            debug_info: Vec::new(),
+            realisations: realisations(path),
+            debug_info: debug_info(path),
         });
         let plan = PlanRequest {
             store_dir: "/nix/store".to_owned(),
@@ -244,6 +249,28 @@ async fn answered(request: reqwest::RequestBuilder) -> Result<(u16, String), Ref
     let text = answer.text().await.map_err(lost)?;
     let code = status.as_u16();
     if status.is_success() { Ok((code, text)) } else { Err(Refused { status: code, text }) }
+}
+
+/// In both layouts.
+fn realisations(path: &MadePath) -> Vec<PlannedRealisation> {
+    let Some(name) = &path.realises else { return Vec::new() };
+    let derivation = Sha256::digest(format!("{name}.drv"));
+    let hash = NarHash::new(derivation.into()).nix32();
+    let output: OutputName = "out".parse().unwrap();
+    let ids = [
+        OutputId::Hashed(DerivationHash::new(derivation.into()), output.clone()),
+        OutputId::Derived(format!("{}-{name}.drv", &hash[..32]).parse().unwrap(), output),
+    ];
+    let realisation =
+        |id| PlannedRealisation { id, dependencies: BTreeMap::new(), signatures: Vec::new() };
+    ids.into_iter().map(realisation).collect()
+}
+
+/// Paths with equal contents have the same debug file.
+fn debug_info(path: &MadePath) -> Vec<BuildId> {
+    let digest = Sha256::digest(&path.content);
+    let id: String = digest[..20].iter().map(|byte| format!("{byte:02x}")).collect();
+    path.realises.iter().map(|_| id.parse().unwrap()).collect()
 }
 
 fn nar_hash(path: &MadePath) -> NarHash {

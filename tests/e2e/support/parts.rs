@@ -46,6 +46,7 @@ pub fn embedded_s3() -> bool {
 pub fn parts() -> &'static Parts {
     static PARTS: OnceLock<Parts> = OnceLock::new();
     PARTS.get_or_init(|| {
+        show_panics();
         let (sender, receiver) = mpsc::channel();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -57,6 +58,16 @@ pub fn parts() -> &'static Parts {
         });
         receiver.recv().expect("the parts start")
     })
+}
+
+/// Where a test failed is said at once, besides at the end: a log may be cut off before.
+fn show_panics() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let thread = std::thread::current();
+        super::say(&format!("{}: {panic}", thread.name().unwrap_or("a task")));
+        usual(panic);
+    }));
 }
 
 async fn start() -> (Parts, (Postgres, Option<EmbeddedS3>)) {

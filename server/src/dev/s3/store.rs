@@ -22,15 +22,15 @@ use s3s_fs::FileSystem;
 use tokio::{fs, sync::Semaphore};
 
 use super::{
-    EmbeddedS3Error, MAX_CONNECTIONS,
+    EmbeddedS3Error,
     body::{Check, Expected, Verdict},
     locks::Locks,
     names::{Names, UploadNames},
     parts,
 };
 
-/// Writes at once. Each connection has one, so none waits but for those whose client has gone.
-const MAX_WRITES: u32 = MAX_CONNECTIONS as u32;
+/// Writes at once; further ones wait. Each has a file open, or two.
+const MAX_WRITES: u32 = 256;
 /// Parts of one upload: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>
 const MAX_PARTS: i32 = 10_000;
 
@@ -63,7 +63,7 @@ impl Store {
             root,
             keys: Locks::new(),
             uploads: Locks::new(),
-            writes: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            writes: Arc::new(Semaphore::new(MAX_WRITES as usize)),
             _lock: lock,
         })))
     }

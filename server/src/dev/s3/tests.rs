@@ -455,3 +455,8 @@ async fn a_server_that_cannot_start_says_why() {
     assert_eq!(error.to_string(), format!("cannot listen on {listen}"));
     assert_eq!(error.hint().unwrap(), "choose another address or port");
 }
+
+#[test]
+fn there_are_connections_for_everyone_where_many_files_may_be_open() {
+    assert_eq!([1024, 20_000, u64::MAX].map(super::connections), [256, 4096, 4096]);
+}

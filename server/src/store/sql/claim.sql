@@ -10,14 +10,22 @@ WITH t AS MATERIALIZED (SELECT clock_timestamp() AS at, nextval('claims') AS tok
          coalesce((SELECT true FROM closures c WHERE c.object_id = o.id LIMIT 1),
                   (SELECT true FROM pins p WHERE p.object_id = o.id LIMIT 1),
                   (SELECT true FROM pins p WHERE p.filed = o.id LIMIT 1),
-                  (SELECT true FROM holds h WHERE h.object_id = o.id LIMIT 1), false) AS needed
+                  (SELECT true FROM holds h WHERE h.object_id = o.id LIMIT 1),
+                  CASE WHEN o.kind IN (7, 8) THEN
+                    (SELECT true FROM refs r JOIN objects s ON s.id = r.src
+                     WHERE r.dst = o.id AND s.condemned_at IS NULL LIMIT 1) END, false) AS needed
   FROM unnest($1::bigint[]) AS i(id)
   CROSS JOIN LATERAL (
     SELECT * FROM objects o
     WHERE o.id = i.id AND o.claimed_at IS NULL
       AND o.condemned_at <= now() - make_interval(secs => $2) LIMIT 1) o
   -- The oldest first: rows are deleted from the newest on, and this stops at the first that is there.
-  WHERE (SELECT true FROM refs r WHERE r.dst = o.id AND r.src <> o.id ORDER BY r.src LIMIT 1) IS NULL
+  -- The other way round for realisations, which are deleted before the path that they are of.
+  WHERE CASE WHEN o.kind NOT IN (7, 8) THEN
+      (SELECT true FROM refs r WHERE r.dst = o.id AND r.src <> o.id ORDER BY r.src LIMIT 1) END IS NULL
+    AND CASE WHEN o.is_realised THEN
+      (SELECT true FROM refs r JOIN objects d ON d.id = r.dst
+       WHERE r.src = o.id AND d.kind IN (7, 8) LIMIT 1) END IS NULL
     -- S3 may have parts of it: they are aborted first
     AND (SELECT true FROM multiparts m WHERE m.object_id = o.id LIMIT 1) IS NULL
 ), claimed AS (

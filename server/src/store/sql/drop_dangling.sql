@@ -5,6 +5,8 @@ WITH gone AS MATERIALIZED (
 ), c AS (DELETE FROM closures WHERE object_id = ANY (ARRAY(SELECT id FROM gone))
 ), h AS (DELETE FROM holds WHERE object_id = ANY (ARRAY(SELECT id FROM gone))
 ), u AS (DELETE FROM upload_paths WHERE object_id = ANY (ARRAY(SELECT id FROM gone))
+), x AS (DELETE FROM upload_attachments WHERE object_id = ANY (ARRAY(SELECT id FROM gone))
+), t AS (DELETE FROM attachments WHERE object_id = ANY (ARRAY(SELECT id FROM gone))
 ), n AS (DELETE FROM narinfos WHERE object_id = ANY (ARRAY(SELECT id FROM gone))
 ), d AS (DELETE FROM candidates WHERE object_id = ANY (ARRAY(SELECT id FROM gone))
 ), p AS (

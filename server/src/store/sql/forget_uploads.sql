@@ -6,6 +6,7 @@ WHERE number = ANY (ARRAY(
   WHERE u.state <> 0 AND u.called_at < now() - make_interval(secs => $1)
     AND (SELECT true FROM holds h WHERE h.upload = u.number LIMIT 1) IS NULL
     AND (SELECT true FROM upload_paths p WHERE p.upload = u.number LIMIT 1) IS NULL
+    AND (SELECT true FROM upload_attachments a WHERE a.upload = u.number LIMIT 1) IS NULL
     AND (SELECT true FROM multiparts m WHERE m.upload = u.number LIMIT 1) IS NULL
   LIMIT $2
   FOR UPDATE SKIP LOCKED))

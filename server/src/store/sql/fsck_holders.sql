@@ -8,7 +8,8 @@ FROM (
   UNION SELECT filed, NULL, true FROM pins WHERE filed IS NOT NULL
   UNION SELECT object_id, NULL, true FROM candidates
   UNION ALL SELECT object_id, upload, true FROM holds
-  UNION ALL SELECT object_id, upload, false FROM upload_paths) h
+  UNION ALL SELECT object_id, upload, false FROM upload_paths
+  UNION ALL SELECT object_id, upload, false FROM upload_attachments) h
 LEFT JOIN objects o ON o.id = h.id
 LEFT JOIN uploads u ON u.number = h.upload
 WHERE (o.id IS NULL AND (h.live OR u.state = 0)) OR (h.upload IS NOT NULL AND u.number IS NULL)

@@ -1,4 +1,4 @@
--- $1 upload, $2 listings: those that are stored are the listings of their paths in this upload
+-- $1 upload, $2 objects: the listings among them that are stored are the listings of their paths in this upload
 UPDATE upload_paths p SET listing_id = l.id
 FROM (
   SELECT l.id, q.ctid FROM unnest($2::bigint[]) AS i(id)

@@ -1,7 +1,7 @@
--- $1 upload, $2 narinfos that are published: their paths are done, and have their listings if those are
--- of the contents that were composed
+-- $1 upload, $2 narinfos that are published: their paths are done, and have their logs, and their listings if
+-- those are of the contents that were composed
 WITH d AS MATERIALIZED (
-  SELECT p.ctid, p.object_id, p.nar_hash, p.listing_id, p.no_listing
+  SELECT p.ctid, p.object_id, p.nar_hash, p.listing_id, p.no_listing, p.log_id
   FROM unnest($2::bigint[]) AS i(id)
   CROSS JOIN LATERAL (
     SELECT p.ctid, p.* FROM upload_paths p WHERE p.upload = $1 AND p.object_id = i.id LIMIT 1) p
@@ -12,11 +12,14 @@ WITH d AS MATERIALIZED (
   WHERE d.nar_hash = n.nar_hash
 ), attached AS (
   INSERT INTO refs (src, dst)
-  SELECT f.object_id, f.listing_id FROM fits f
+  SELECT a.src, a.dst FROM (
+    SELECT f.object_id AS src, f.listing_id AS dst FROM fits f
+    WHERE (SELECT l.describes FROM objects l WHERE l.id = f.listing_id LIMIT 1) = f.nar_hash
+    UNION ALL
+    SELECT d.object_id, d.log_id FROM d WHERE d.log_id IS NOT NULL) a
   -- only one that this upload holds: another may be condemned
-  WHERE (SELECT true FROM holds h WHERE h.upload = $1 AND h.object_id = f.listing_id LIMIT 1)
-    AND (SELECT l.describes FROM objects l WHERE l.id = f.listing_id LIMIT 1) = f.nar_hash
-  ORDER BY f.object_id            -- two that attach the same ones do not dead-lock
+  WHERE (SELECT true FROM holds h WHERE h.upload = $1 AND h.object_id = a.dst LIMIT 1)
+  ORDER BY 1, 2                   -- two that attach the same ones do not dead-lock
   ON CONFLICT DO NOTHING
 ), locked AS MATERIALIZED (
   SELECT n.object_id FROM narinfos n

@@ -8,6 +8,12 @@ CROSS JOIN LATERAL (
   UNION ALL
   SELECT l.* FROM objects l WHERE l.key = k.listing
   UNION ALL
+  -- logs, realisations, debug info
+  SELECT a.* FROM objects p
+  CROSS JOIN LATERAL (SELECT r.dst FROM refs r WHERE r.src = p.id OFFSET 0) r
+  CROSS JOIN LATERAL (SELECT a.* FROM objects a WHERE a.id = r.dst LIMIT 1) a
+  WHERE p.key = k.narinfo AND a.kind > 5
+  UNION ALL
   SELECT n.* FROM objects p
   CROSS JOIN LATERAL (SELECT c.nar_id FROM narinfos c WHERE c.object_id = p.id LIMIT 1) c
   CROSS JOIN LATERAL (SELECT n.* FROM objects n WHERE n.id = c.nar_id LIMIT 1) n

@@ -1,4 +1,4 @@
--- $1 composed narinfos, $2 seconds
+-- $1 composed narinfos or attachments, $2 seconds
 -- What another commit has in hand at this moment is its to send: if that one fails, it is here again.
 -- The time is the one that the URLs are signed with: somebody may write until exactly then.
 WITH u AS MATERIALIZED (
@@ -14,7 +14,11 @@ WITH u AS MATERIALIZED (
   RETURNING o.id, o.key, extract(epoch FROM t.at)::float8 AS at,
             (extract(epoch FROM o.writable_until) * 1000000)::bigint AS until
 )
-SELECT f.id, f.key, f.at, f.until, n.narinfo
+SELECT f.id, f.key, f.at, f.until, x.text
 FROM fenced f
-CROSS JOIN LATERAL (SELECT n.narinfo FROM narinfos n WHERE n.object_id = f.id LIMIT 1) n
+CROSS JOIN LATERAL (
+  SELECT n.narinfo AS text FROM narinfos n WHERE n.object_id = f.id
+  UNION ALL
+  SELECT a.text FROM attachments a WHERE a.object_id = f.id
+  LIMIT 1) x
 ORDER BY f.id

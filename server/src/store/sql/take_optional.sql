@@ -1,4 +1,4 @@
--- $1 upload, $2 keys, $3 NarHashes that they describe, $4 bytes, $5 checksums
+-- $1 upload, $2 keys of listings and logs, $3 what they describe, $4 bytes, $5 checksums
 -- One writer and one body until nobody can write the key any more. What another upload has locked at
 -- this moment is its own.
 WITH k AS MATERIALIZED (
@@ -8,7 +8,7 @@ WITH k AS MATERIALIZED (
   SELECT o.id, k.hash, k.bytes, k.checksum, o.stored_at IS NOT NULL AS stored
   FROM k JOIN objects o ON o.key = k.key
   WHERE o.claimed_at IS NULL
-    -- of other contents than the path was composed with: readers would find it beside its narinfo
+    -- a listing of other contents than the path was composed with: readers would find it beside its narinfo
     AND coalesce(
       (SELECT n.nar_hash FROM narinfos n
        WHERE n.object_id = (SELECT p.id FROM objects p

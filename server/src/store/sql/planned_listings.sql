@@ -1,6 +1,0 @@
--- $1 upload, $2 keys of narinfos
-SELECT k.key, p.nar_hash
-FROM unnest($2::text[]) AS k(key)
-CROSS JOIN LATERAL (SELECT o.id FROM objects o WHERE o.key = k.key LIMIT 1) o
-CROSS JOIN LATERAL (
-  SELECT p.nar_hash FROM upload_paths p WHERE p.upload = $1 AND p.object_id = o.id LIMIT 1) p
