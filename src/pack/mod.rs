@@ -4,6 +4,7 @@
 //! All of it blocks; call it where that is fine. Memory does not follow the size of the NAR.
 
 mod error;
+mod log;
 mod memory;
 mod parts;
 mod tee;
@@ -25,10 +26,11 @@ use niks3_core::{
 };
 use tempfile::{SpooledData, SpooledTempFile};
 
-use tee::{Checksum, Count, FileTee, NarTee};
+use tee::{Count, FileTee, NarTee};
 use walk::{Contents, walk};
 
 pub use error::{Damaged, PackError};
+pub use log::{LogError, PackedLog, pack_log};
 pub use memory::{compressor_bytes, most_workers};
 pub use parts::{PackedParts, Part, PartSink, pack_parts};
 
@@ -119,10 +121,7 @@ pub fn pack(
         body: Body::new(body).map_err(write)?,
         bytes,
         file_hash,
-        checksum: match checksum {
-            Checksum::Md5(md5) => BodyChecksum::Md5(md5),
-            Checksum::IsTheFileHash => BodyChecksum::Sha256(file_hash),
-        },
+        checksum: checksum.of_body(file_hash),
         listing,
     })
 }

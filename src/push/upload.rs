@@ -1,4 +1,4 @@
-//! Packs and sends what is missing: NARs, and the listings that come with them.
+//! Packs and sends what is missing: NARs, the listings that come with them, and build logs.
 
 use std::{
     num::NonZeroUsize,
@@ -18,8 +18,8 @@ use super::{
     budget::Memory,
     deliver::{Delivered, deliver},
     desk::{self, Report, ReportDesk, UrlDesk},
-    large, listing,
-    plan::Work,
+    large, listing, log,
+    plan::{LogWork, Work},
     send::SendError,
 };
 use crate::pack::{self, Expected, PackOptions, compressor_bytes};
@@ -31,8 +31,13 @@ const IN_PROGRESS: usize = 256;
 /// How often a NAR is sent that S3 said it had and the server then does not find.
 const LOST_TRIES: usize = 3;
 
-/// Sends all of `work` and reports it. Every NAR is in the bucket afterwards: the server looked.
-pub(super) async fn all(cx: &Context, open: &OpenUpload, work: Vec<Work>) -> Result<(), PushError> {
+/// Sends all of `work` and `logs`, and reports it. Every NAR is in the bucket afterwards: the server looked.
+pub(super) async fn all(
+    cx: &Context,
+    open: &OpenUpload,
+    work: Vec<Work>,
+    logs: Vec<LogWork>,
+) -> Result<(), PushError> {
     let (urls, serve_urls) = desk::urls(&cx.api, &open.id);
     let (reports, serve_reports) = desk::reports(&cx.api, &open.id);
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
@@ -43,11 +48,15 @@ pub(super) async fn all(cx: &Context, open: &OpenUpload, work: Vec<Work>) -> Res
     let send = async {
         // Moved in, so that the desks close when the last work is done.
         let job = job;
-        stream::iter(work)
+        let nars = stream::iter(work)
             .map(|work| one(&job, work))
             .buffer_unordered(IN_PROGRESS)
-            .try_collect::<()>()
-            .await
+            .try_collect::<()>();
+        let logs = stream::iter(logs)
+            .map(|log| log::send(&job, log))
+            .buffer_unordered(log::AT_ONCE)
+            .try_collect::<()>();
+        tokio::try_join!(nars, logs).map(drop)
     };
     let serve = async {
         tokio::join!(serve_urls, serve_reports);
@@ -110,6 +119,11 @@ impl Job<'_> {
         Arc::clone(&self.packers).acquire_many_owned(cores).await.ok()
     }
 
+    /// Is set when the push is over: threads look at it.
+    pub(super) fn cancel(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.cancel.threads)
+    }
+
     pub(super) fn pack_options(&self) -> PackOptions {
         PackOptions { level: self.cx.options.level, checksum: self.open.checksum }
     }
@@ -129,7 +143,7 @@ impl Job<'_> {
                 nar_hash: work.nar_hash,
                 nar_size: work.nar_size,
             },
-            cancel: Arc::clone(&self.cancel.threads),
+            cancel: self.cancel(),
         };
         let packed = tokio::task::spawn_blocking(move || {
             let _permit = permit;
