@@ -146,6 +146,7 @@ let
   };
   caLeaf = build "ca-leaf" floating "echo building ca-leaf; mkdir $out; echo known later > $out/text";
   caTop = build "ca-top" floating "mkdir $out; cat ${caLeaf}/text > $out/text; echo ${caLeaf} > $out/needs";
+  # It needs itself: Nix 2.8 gives it another path than later ones, and neither takes the other's.
   caSplit = build "ca-split" (
     floating
     // {
@@ -173,8 +174,6 @@ let
   ca = [
     onCa
     caTop
-    caSplit.out
-    caSplit.dev
     caStructured
   ];
 

@@ -15,8 +15,13 @@ fn log_files(store: &NixStore) -> Vec<PathBuf> {
 }
 
 async fn nix_log(reader: &NixStore, store: &str, path: &str) -> String {
-    let shown = reader.run("nix", &["log", "--store", store, path]).await.ok();
-    shown.stdout
+    // `nix log` of 2.8 wants the derivation itself to be in the store.
+    let shown = if reader.nix.is_old() && path.ends_with(".drv") {
+        reader.run("nix-store", &["--read-log", "--store", store, path]).await
+    } else {
+        reader.run("nix", &["log", "--store", store, path]).await
+    };
+    shown.ok().stdout
 }
 
 async fn deriver(store: &NixStore, path: &str) -> String {

@@ -24,7 +24,8 @@ async fn copy_with_nix(store: &NixStore, what: &[String]) -> std::path::PathBuf 
 async fn realisations_and_debug_info_are_those_of_nix() {
     for nix in Nix::all() {
         let store = NixStore::new(nix);
-        let roots = store.build(&fixture(), &["-A", "ca", "-A", "debug"]).await;
+        let attributes = ["-A", "ca", "-A", "caSplit.out", "-A", "caSplit.dev", "-A", "debug"];
+        let roots = store.build(&fixture(), &attributes).await;
         let cache = TestCache::start().await;
         let args = [&["--index-debug-info".to_owned()], roots.as_slice()].concat();
         cache.client(&store, "push", &args).await.ok();
@@ -37,6 +38,9 @@ async fn realisations_and_debug_info_are_those_of_nix() {
             let name = entry.unwrap().file_name().into_string().unwrap();
             let their = std::fs::read_to_string(theirs.join("realisations").join(&name)).unwrap();
             let mine = cache.bucket.text(&format!("realisations/{name}")).await;
+            // Nix signs a realisation where it is built; the server signs ours.
+            let (mine, _) = mine.split_once(r#","signatures":["#).unwrap();
+            let (their, _) = their.split_once(r#","signatures":["#).unwrap();
             assert_eq!(mine, their, "{name} with {}", nix.version);
             realisations += 1;
         }

@@ -12,17 +12,20 @@ use crate::support::{
     Nix, NixStore, Run, SIGNING_KEY, ServerOptions, TestCache, assert_same_tree, fixture, run,
 };
 
-/// A store in which the content-addressed part of the fixture is built, and its outputs.
+/// What is content-addressed, and what is built on it.
+const ALL: [&str; 6] = ["-A", "ca", "-A", "caSplit.out", "-A", "caSplit.dev"];
+
+/// A store in which all of it is built, and the outputs.
 async fn built(nix: &Nix) -> (NixStore, Vec<String>) {
     let store = NixStore::new(nix);
-    let roots = store.build(&fixture(), &["-A", "ca"]).await;
+    let roots = store.build(&fixture(), &ALL).await;
     (store, roots)
 }
 
-/// Has Nix realise the same in an empty store from the cache alone: it may build nothing.
-async fn realise(reader: &NixStore, cache: &TestCache) -> Run {
+/// Has Nix realise some of it in an empty store from the cache alone: it may build nothing.
+async fn realise(reader: &NixStore, cache: &TestCache, attributes: &[&str]) -> Run {
     let mut build = reader.program("nix-build");
-    build.args(["--no-out-link", "--store", &reader.root()]).arg(fixture()).args(["-A", "ca"]);
+    build.args(["--no-out-link", "--store", &reader.root()]).arg(fixture()).args(attributes);
     build.args(["--option", "substituters", cache.bucket.reader()]);
     build.args(["--max-jobs", "0", "--option", "builders", ""]);
     run(&mut build).await
@@ -31,7 +34,12 @@ async fn realise(reader: &NixStore, cache: &TestCache) -> Run {
 async fn assert_realised(cache: &TestCache, store: &NixStore, roots: &[String]) {
     for nix in Nix::all() {
         let reader = NixStore::new(nix);
-        let realised = realise(&reader, cache).await.ok();
+        // `caSplit` needs itself: Nix 2.8 and later ones do not take each other's.
+        let (attributes, roots) = match nix.is_old() == store.nix.is_old() {
+            true => (&ALL[..], roots),
+            false => (&ALL[..2], &roots[..3]),
+        };
+        let realised = realise(&reader, cache, attributes).await.ok();
         let outputs: Vec<&str> = realised.stdout.lines().collect();
         assert_eq!(outputs, roots, "{} reads what {} built", nix.version, store.nix.version);
         for root in roots {
@@ -52,7 +60,7 @@ async fn what_one_nix_built_no_nix_builds_again() {
         let (store, roots) = built(nix).await;
         let cache = TestCache::start().await;
         // It is the cache that spares the work.
-        let alone = realise(&NixStore::new(nix), &cache).await;
+        let alone = realise(&NixStore::new(nix), &cache, &ALL).await;
         assert_ne!(alone.code, Some(0), "{}", alone.stderr);
         cache.push(&store, &roots).await.ok();
         assert_realised(&cache, &store, &roots).await;

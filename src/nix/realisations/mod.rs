@@ -73,7 +73,8 @@ mod tests {
         assert_eq!(path.realisations.len(), MAX_REALISATIONS_PER_PATH);
         path.realisations.clear();
         let mut large = realisation(0);
-        let dependency = |number| (realisation(number).id, path.path.clone());
+        let used = path.path.clone();
+        let dependency = |number| (realisation(number).id, used.clone());
         large.dependencies = (1..=MAX_DEPENDENCIES_PER_REALISATION).map(dependency).collect();
         add(&mut path, large.clone());
         large.id = realisation(1).id;
