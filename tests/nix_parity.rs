@@ -66,7 +66,9 @@ fn the_database_and_every_shape_of_path_info_say_the_same() {
             }
             let printed = parse_path_info(&fs::read(&file).unwrap(), &settings.store_dir).unwrap();
             let roots: Vec<StorePath> = printed.iter().map(|path| path.path.clone()).collect();
-            let closure = db.closure(&roots).unwrap();
+            let mut closure = db.closure(&roots).unwrap();
+            // `nix path-info` does not say.
+            closure.iter_mut().for_each(|path| path.realisations.clear());
             assert!(closure.iter().any(|path| path.ca.is_some() && path.deriver.is_some()));
             assert!(closure.iter().any(|path| path.references.contains(&path.path)));
             assert!(closure.iter().any(|path| !path.signatures.is_empty()));

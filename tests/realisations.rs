@@ -155,6 +155,12 @@ fn what_nix_from_2_35_on_recorded_is_there_for_earlier_readers_too() {
         "UPDATE BuildTraceV3 SET outputPath = substr(outputPath, 12), drvPath = '/nix/store/' || drvPath",
     );
     assert_eq!(sample.ids("ca-top"), texts(&[RESOLVED, DERIVED]));
+    // One that was made from others, which are hashed first.
+    let whole = "9q3xl3435nrqi5gwhdmcglc4bsvx2h3j-ca-top.drv";
+    sample.change(&format!(
+        "UPDATE BuildTraceV3 SET drvPath = '{whole}' WHERE drvPath LIKE '%-ca-top.drv'"
+    ));
+    assert_eq!(sample.ids("ca-top"), texts(&[EVALUATED, &format!("{whole}^out")]));
 }
 
 #[test]

@@ -337,7 +337,8 @@ mod tests {
             .collect();
         let mut recorded =
             recorded.map(|(path, hash)| (path.to_owned(), format!("sha256:{hash}"))).to_vec();
-        (hashes.sort(), recorded.sort());
+        hashes.sort();
+        recorded.sort();
         assert_eq!(hashes, recorded);
     }
 

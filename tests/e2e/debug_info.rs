@@ -18,7 +18,7 @@ async fn debug_files_are_indexed_when_asked_for() {
     let args = [&["--index-debug-info".to_owned()], roots.as_slice()].concat();
     cache.client(&store, "push", &args).await.ok();
     let key = format!("debuginfo/{ID}.debug");
-    assert_eq!(cache.bucket.keys_ending(".debug").await, [key.clone()]);
+    assert_eq!(cache.bucket.keys_ending(".debug").await, std::slice::from_ref(&key));
     let link: Value = serde_json::from_str(&cache.bucket.text(&key).await).unwrap();
     let nar = cache.bucket.narinfo_of(&roots[0]).await["URL"].clone();
     let member = format!("lib/debug/.build-id/{}/{}.debug", &ID[..2], &ID[2..]);

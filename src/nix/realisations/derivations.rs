@@ -80,25 +80,19 @@ impl<'a> Derivations<'a> {
     /// thousands long.
     fn hash_inputs(&mut self, derivation: &Derivation) -> Result<(), HashError> {
         let mut waiting: Vec<(StorePath, Derivation)> = Vec::new();
-        let mut next: Vec<StorePath> = derivation.inputs().collect();
         loop {
-            // Deepest first: what waits is hashed when nothing that it was made from is left.
-            while let Some(path) = next.pop() {
-                if self.as_inputs.contains_key(&path) {
-                    continue;
-                }
+            // Deepest first: what waits is hashed when all that it was made from is.
+            let next = waiting.last().map_or(derivation, |(_, input)| input);
+            let missing = next.inputs().find(|path| !self.as_inputs.contains_key(path));
+            if let Some(path) = missing {
                 let input = self.read(&path)?;
-                next = input.inputs().filter(|path| !self.as_inputs.contains_key(path)).collect();
                 waiting.push((path, input));
+                continue;
             }
             let Some((path, input)) = waiting.pop() else { return Ok(()) };
             let hash = input.hash_as_input(&self.as_inputs);
             let hash = hash.map_err(|source| HashError::Hash { path: path.clone(), source })?;
             self.as_inputs.insert(path, hash);
-            let left = |inputs: &Derivation| -> Vec<StorePath> {
-                inputs.inputs().filter(|path| !self.as_inputs.contains_key(path)).collect()
-            };
-            next = left(waiting.last().map_or(derivation, |(_, input)| input));
         }
     }
 
