@@ -95,10 +95,8 @@ impl<'a> Derivations<'a> {
             let hash = input.hash_as_input(&self.as_inputs);
             let hash = hash.map_err(|source| HashError::Hash { path: path.clone(), source })?;
             self.as_inputs.insert(path, hash);
-            let left = |inputs: &Derivation| -> Vec<StorePath> {
-                inputs.inputs().filter(|path| !self.as_inputs.contains_key(path)).collect()
-            };
-            next = left(waiting.last().map_or(derivation, |(_, input)| input));
+            let next_of = waiting.last().map_or(derivation, |(_, input)| input);
+            next = next_of.inputs().filter(|path| !self.as_inputs.contains_key(path)).collect();
         }
     }
 
