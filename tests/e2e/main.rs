@@ -33,6 +33,8 @@ mod readers;
 mod reads;
 mod refused;
 mod repair;
+mod resign;
+mod resign_faults;
 mod scale;
 mod server;
 mod support;

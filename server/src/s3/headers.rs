@@ -120,7 +120,7 @@ impl Bucket {
 
     /// The Content-Encoding of an object. A NAR has none, ever: every Nix would decode it, find
     /// that its compression is gone, and fail.
-    fn content_encoding(&self, key: &ObjectKey) -> Option<&'static str> {
+    pub(super) fn content_encoding(&self, key: &ObjectKey) -> Option<&'static str> {
         let is_metadata = match key {
             ObjectKey::NarInfo(_)
             | ObjectKey::Listing(_)
