@@ -36,6 +36,8 @@ mod reads;
 mod realisations;
 mod refused;
 mod repair;
+mod resign;
+mod resign_faults;
 mod scale;
 mod server;
 mod support;
