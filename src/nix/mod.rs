@@ -2,6 +2,7 @@
 //!
 //! All of it blocks; call it where that is fine.
 
+mod conf;
 mod daemon;
 mod installable;
 mod path_info_json;
