@@ -10,6 +10,7 @@ mod read_only;
 mod root;
 mod settings;
 mod store_db;
+mod temp_roots;
 
 use niks3_core::{
     hash::NarHash, narinfo::ContentAddress, signing::Signature, store_path::StorePath,
@@ -22,6 +23,7 @@ pub use root::resolve_root;
 pub(crate) use settings::normalised;
 pub use settings::{SettingsError, StoreSettings};
 pub use store_db::{StoreDb, StoreDbError};
+pub use temp_roots::TempRoots;
 
 /// What Nix recorded of one valid store path.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -22,6 +22,7 @@ mod gc_random;
 mod hostile;
 mod kill;
 mod large;
+mod local_gc;
 mod options;
 mod parity;
 mod pins;
