@@ -24,6 +24,7 @@ mod gc_random;
 mod hostile;
 mod kill;
 mod large;
+mod local_gc;
 mod logs;
 mod options;
 mod parity;
