@@ -130,14 +130,10 @@ fn narinfo(file: &Path) -> BTreeMap<String, String> {
 
 fn packed(path: &Path, expected: &Expected) -> (Vec<u8>, FileHash, Listing) {
     let cancel = AtomicBool::new(false);
-    let packed = pack(
-        path,
-        expected,
-        &PackOptions { level: 3, checksum: niks3_core::hash::ChecksumAlgorithm::Md5 },
-        &cancel,
-    )
-    .unwrap();
-    assert_eq!(list(path, &cancel).unwrap(), packed.listing);
+    let checksum = niks3_core::hash::ChecksumAlgorithm::Md5;
+    let options = PackOptions { level: 3, checksum, case_hack: false };
+    let packed = pack(path, expected, &options, &cancel).unwrap();
+    assert_eq!(list(path, expected, &options, &cancel).unwrap(), packed.listing);
     let mut bytes = Vec::new();
     match packed.body {
         Body::Memory(body) => bytes = body,

@@ -20,6 +20,7 @@ pub mod parts;
 pub mod pin_name;
 pub mod plan;
 pub mod realisation;
+pub mod resign;
 pub mod s3_error;
 pub mod signing;
 pub mod store_path;

@@ -113,8 +113,9 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// A name stands in a line of a narinfo before a colon.
-fn valid_key_name(name: &str) -> bool {
+/// Whether a key can have this name: it stands in a line of a narinfo before a colon.
+#[must_use]
+pub fn valid_key_name(name: &str) -> bool {
     (1..=MAX_KEY_NAME).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':')
 }

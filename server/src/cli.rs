@@ -5,6 +5,7 @@ use std::{ffi::OsString, future::Future, process::ExitCode};
 use niks3_core::{
     causes::causes,
     flags::{self, FlagError, Parsed},
+    resign::Resigning,
     store_path::StorePathHash,
 };
 use tokio::{
@@ -16,7 +17,10 @@ use tracing::info;
 
 use crate::{
     ServerError,
-    config::{self, Config, FLAGS, FORGET_FLAGS, FSCK_FLAGS, FsckConfig, forget_flags, fsck_flags},
+    config::{
+        self, Config, FLAGS, FORGET_FLAGS, FSCK_FLAGS, FsckConfig, RESIGN_FLAGS, forget_flags,
+        fsck_flags, resign_flags,
+    },
     dev::{self, DevError, DevOptions},
     fsck::FsckOptions,
     migrate, run as serve,
@@ -37,6 +41,8 @@ pub enum Command {
     Fsck(Box<FsckConfig>, FsckOptions),
     /// Have paths go, and all that refers to them if that is wanted.
     Forget(Box<FsckConfig>, Vec<StorePathHash>, bool),
+    /// Give what is in the cache other signatures; report in JSON?
+    Resign(Box<FsckConfig>, Resigning, bool),
     /// A whole cache on this machine.
     Dev(DevOptions),
 }
@@ -50,7 +56,7 @@ pub enum CommandError {
     /// `niks3-server` and `niks3-server migrate`
     #[error(transparent)]
     Server(#[from] ServerError),
-    /// `niks3-server fsck --json`
+    /// `niks3-server fsck --json`, `niks3-server resign --json`
     #[error("cannot write the report")]
     Json(#[source] serde_json::Error),
     /// `niks3-server dev`
@@ -75,9 +81,10 @@ pub fn parse(
         "dev" => dev::FLAGS.to_vec(),
         "fsck" => fsck_flags(),
         "forget" => forget_flags(),
+        "resign" => resign_flags(),
         _ => FLAGS.to_vec(),
     };
-    let named = ["dev", "migrate", "fsck", "forget", "help"].contains(&command.as_str());
+    let named = ["dev", "migrate", "fsck", "forget", "resign", "help"].contains(&command.as_str());
     if named {
         args.remove(0);
     }
@@ -103,6 +110,11 @@ pub fn parse(
             let (paths, with_referrers) = config::forget_options(&flags, &config.store_dir)?;
             Command::Forget(Box::new(config), paths, with_referrers)
         }
+        "resign" => {
+            let config = FsckConfig::from_flags(&flags)?;
+            let (resigning, json) = config::resign_options(&flags)?;
+            Command::Resign(Box::new(config), resigning, json)
+        }
         "migrate" => Command::Migrate(config::database(&flags)?),
         _ => Command::Serve(Box::new(Config::from_flags(&flags)?)),
     })
@@ -119,17 +131,20 @@ pub fn help() -> String {
          \x20 niks3-server migrate --db URL  bring the database schema up to date, then end\n\
          \x20 niks3-server fsck [FLAGS]      look whether database and bucket are as they shall be\n\
          \x20 niks3-server forget PATH…      delete paths now, so that a push sends them anew\n\
+         \x20 niks3-server resign [FLAGS]    give what is in the cache signatures by other keys\n\
          \x20 niks3-server dev [FLAGS]       a complete cache on this machine, with no set-up\n\
          \n\
          flags, with their variables:\n{}\n\
          flags of fsck, with those above of database, bucket and store directory:\n{}\n\
          flags of forget, with the same:\n{}\n\
+         flags of resign, with the same and --sign-key-path:\n{}\n\
          flags of dev:\n{}\n\
-         Exit codes: 0 all went well, 1 it failed or fsck has found something, 2 a setting is wrong or \
+         Exit codes: 0 all went well, 1 it failed, fsck has found or resign has left something, 2 a setting is wrong or \
          missing.\n",
         flags::help(FLAGS),
         flags::help(FSCK_FLAGS),
         flags::help(FORGET_FLAGS),
+        flags::help(RESIGN_FLAGS),
         flags::help(dev::FLAGS)
     )
 }
@@ -163,6 +178,17 @@ pub fn run(command: Command) -> Result<ExitCode, CommandError> {
             telemetry::start(config.debug);
             let forgotten = runtime.block_on(crate::forget(*config, &paths, with_referrers))?;
             println!("forgot {forgotten} paths");
+        }
+        Command::Resign(config, resigning, json) => {
+            telemetry::start(config.debug);
+            let report = runtime.block_on(crate::resign(*config, &resigning))?;
+            if json {
+                println!("{}", serde_json::to_string(&report).map_err(CommandError::Json)?);
+            } else {
+                print!("{report}");
+            }
+            let complete = report.is_complete();
+            return Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::Dev(options) => {
             telemetry::start(options.debug);
@@ -305,6 +331,8 @@ mod tests {
             good.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let text = error(&["--api-token", "abcdefghijklmnopqrstuvwxyz0123456789"], &env);
         assert!(text.contains("--api-token-path") && text.contains("leave one out"), "{text}");
+        assert!(error(&["resign", "--add", "--replace", "k-1"], &env).contains("leave one out"));
+        assert!(error(&["resign", "--replace", "k-1:AAAA"], &env).contains("not the name"));
         assert!(error(&["serve"], &env).contains("no command"));
         assert!(error(&["--bukket", "x"], &env).contains("--bukket"));
     }

@@ -9,7 +9,8 @@ use niks3_core::{
     flags::{Flag, FlagError, Flags, parse_bool},
     hash::ChecksumAlgorithm,
     limits::MAX_UPSTREAM_KEYS,
-    signing::{PublicKey, PublicKeyError, SigningKey},
+    resign::Resigning,
+    signing::{PublicKey, PublicKeyError, SigningKey, valid_key_name},
     store_path::{StoreDir, StorePath, StorePathHash},
     wire::MetadataEncoding,
 };
@@ -27,6 +28,9 @@ const MAX_URL_LIFETIME: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// Bytes of a secret's file. A larger one is no token and no key.
 const MAX_SECRET_BYTES: u64 = 16 * 1024;
+
+/// Keys that one run of `niks3-server resign` replaces. Nobody has more in use.
+const MAX_REPLACED: usize = 16;
 
 /// The flags of `niks3-server`, each with its variable.
 pub const FLAGS: &[Flag] = &[
@@ -143,6 +147,21 @@ pub fn forget_flags() -> Vec<Flag> {
     FLAGS.iter().filter(|flag| is_shared(flag)).chain(FORGET_FLAGS).copied().collect()
 }
 
+/// The flags of `niks3-server resign` beside those of database, bucket and keys.
+pub const RESIGN_FLAGS: &[Flag] = &[
+    Flag::switch("add", "add a signature by each key, beside those that are there; the default"),
+    Flag::value("replace", "NAME", "remove the signatures by the key of this name, and add those")
+        .repeatable(),
+    Flag::switch("json", "print one JSON object"),
+];
+
+/// The flags of `niks3-server resign`.
+#[must_use]
+pub fn resign_flags() -> Vec<Flag> {
+    let wanted = |flag: &&Flag| is_shared(flag) || flag.name == "sign-key-path";
+    FLAGS.iter().filter(wanted).chain(RESIGN_FLAGS).copied().collect()
+}
+
 /// What a command beside the server needs of the server's flags.
 fn is_shared(flag: &Flag) -> bool {
     let shared = [
@@ -157,7 +176,7 @@ fn is_shared(flag: &Flag) -> bool {
     shared.contains(&flag.name) || flag.name.starts_with("s3-")
 }
 
-/// All that `niks3-server fsck` and `forget` need to know of the cache.
+/// All that `niks3-server fsck`, `forget` and `resign` need to know of the cache.
 #[derive(Debug)]
 pub struct FsckConfig {
     /// `--db`
@@ -223,6 +242,28 @@ pub fn forget_options(
         return Err(FlagError::Parse("no path to forget; see --help".to_owned()));
     }
     Ok((paths, flags.switch("with-referrers")?))
+}
+
+/// What `niks3-server resign` shall do, and whether it reports in JSON.
+///
+/// # Errors
+/// When there is no key and none to remove, or a name can be no key's.
+pub fn resign_options(flags: &Flags) -> Result<(Resigning, bool), FlagError> {
+    let remove = flags.each("replace", MAX_REPLACED, |name| match valid_key_name(name) {
+        true => Ok(name.to_owned()),
+        false => {
+            Err(format!("{name:?} is not the name of a key, which is what stands before its colon"))
+        }
+    })?;
+    if flags.switch("add")? && !remove.is_empty() {
+        return Err(
+            flags.invalid("add", "--replace is given too, which adds as well; leave one out")
+        );
+    }
+    // Without a key signatures are removed only, from what has others.
+    let without = !remove.is_empty() && flags.is_absent("sign-key-path");
+    let keys = if without { Vec::new() } else { signing_keys(flags)? };
+    Ok((Resigning { remove, keys }, flags.switch("json")?))
 }
 
 /// All that the server needs to know, complete and checked.

@@ -12,6 +12,7 @@ pub mod fsck;
 pub mod gc;
 mod http;
 mod pins;
+pub mod resign;
 mod routes;
 pub mod s3;
 mod state;
@@ -22,7 +23,7 @@ mod upload;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use niks3_core::store_path::StorePathHash;
+use niks3_core::{resign::Resigning, store_path::StorePathHash};
 use tokio::{net::TcpListener, task::JoinSet};
 use tracing::{info, warn};
 
@@ -74,6 +75,9 @@ pub enum ServerError {
     /// `niks3-server forget`
     #[error(transparent)]
     Forget(#[from] gc::ForgetError),
+    /// `niks3-server resign`
+    #[error("cannot sign everything anew")]
+    Resign(#[from] resign::ResignError),
     /// `niks3-server fsck`
     #[error("cannot find out whether all is well")]
     Fsck(#[from] fsck::FsckError),
@@ -215,7 +219,18 @@ pub async fn forget(
     Ok(gc::forget(&beside_server(config)?, paths, with_referrers).await?)
 }
 
-/// What a command works with that runs beside the server. It signs nothing.
+/// Gives what is in the cache other signatures: `niks3-server resign`.
+///
+/// # Errors
+/// When another run is under way, or database or bucket cannot be used.
+pub async fn resign(
+    config: FsckConfig,
+    resigning: &Resigning,
+) -> Result<resign::Report, ServerError> {
+    Ok(resign::resign(&beside_server(config)?, resigning).await?)
+}
+
+/// What a command works with that runs beside the server. It composes nothing.
 fn beside_server(config: FsckConfig) -> Result<Uploads, ServerError> {
     Ok(Uploads {
         store: config.database.pool()?,

@@ -3,6 +3,7 @@
 //! All of it blocks; call it where that is fine.
 
 mod build_log;
+mod conf;
 mod daemon;
 mod debug_info;
 mod installable;
@@ -12,6 +13,7 @@ mod realisations;
 mod root;
 mod settings;
 mod store_db;
+mod temp_roots;
 
 use niks3_core::{
     hash::NarHash, narinfo::ContentAddress, signing::Signature, store_path::StorePath,
@@ -27,6 +29,7 @@ pub use root::resolve_root;
 pub(crate) use settings::normalised;
 pub use settings::{SettingsError, StoreSettings};
 pub use store_db::{StoreDb, StoreDbError};
+pub use temp_roots::TempRoots;
 
 /// What Nix recorded of one valid store path.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -92,7 +92,8 @@ mod tests {
 
     use super::{super::tests::noise, *};
 
-    const OPTIONS: PackOptions = PackOptions { level: 3, checksum: ChecksumAlgorithm::Md5 };
+    const OPTIONS: PackOptions =
+        PackOptions { level: 3, checksum: ChecksumAlgorithm::Md5, case_hack: false };
 
     fn pack(log: &mut dyn Read, encoding: MetadataEncoding) -> Result<PackedLog, LogError> {
         pack_log(log, encoding, &OPTIONS, &AtomicBool::new(false))

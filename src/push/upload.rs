@@ -125,7 +125,22 @@ impl Job<'_> {
     }
 
     pub(super) fn pack_options(&self) -> PackOptions {
-        PackOptions { level: self.cx.options.level, checksum: self.open.checksum }
+        PackOptions {
+            level: self.cx.options.level,
+            checksum: self.open.checksum,
+            case_hack: self.cx.store.settings().case_hack,
+        }
+    }
+
+    /// The listing alone, on a thread that holds `permit`.
+    pub(super) async fn list(
+        &self,
+        work: &Work,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Result<pack::Listing, PushError> {
+        let options = self.pack_options();
+        let list = move |at: Packing| pack::list(&at.real_path, &at.expected, &options, &at.cancel);
+        self.pack(work, permit, list).await
     }
 
     /// Runs `pack` on a thread of its own that holds `permit` until it ends, also if we are dropped.
@@ -167,7 +182,7 @@ pub(super) struct Packing {
 async fn one(job: &Job<'_>, work: Work) -> Result<(), PushError> {
     if !work.send_nar {
         let core = job.cores(1).await;
-        let listing = job.pack(&work, core, |at| pack::list(&at.real_path, &at.cancel)).await?;
+        let listing = job.list(&work, core).await?;
         return listing::send(job, &work, listing).await;
     }
     let shown = job.cx.progress.begin(&work);

@@ -14,7 +14,8 @@ fn log_files(store: &NixStore) -> Vec<PathBuf> {
     files.map(|file| file.unwrap().path()).collect()
 }
 
-async fn nix_log(reader: &NixStore, store: &str, path: &str) -> String {
+/// What Nix shows of a build log in a store.
+pub async fn nix_log(reader: &NixStore, store: &str, path: &str) -> String {
     // `nix log` of 2.8 wants the derivation itself to be in the store.
     let shown = if reader.nix.is_old() && path.ends_with(".drv") {
         reader.run("nix-store", &["--read-log", "--store", store, path]).await

@@ -1,7 +1,11 @@
 //! All that a reader can ask a cache, with each Nix, in both encodings: and nothing is ever built.
 
-use crate::support::{
-    Nix, NixStore, Run, ServerOptions, TestCache, assert_same_tree, embedded_s3, fixture, run, say,
+use crate::{
+    logs::nix_log,
+    support::{
+        Nix, NixStore, Run, ServerOptions, TestCache, assert_same_tree, embedded_s3, fixture, run,
+        say,
+    },
 };
 
 /// What is built, pushed and read.
@@ -61,9 +65,8 @@ impl Reading<'_> {
         {
             let (path, deriver) = self.path(name).await;
             for asked in [path, deriver] {
-                let log = self.ask(&reader, &["log"], std::slice::from_ref(&asked)).await;
-                assert_eq!(log.code, Some(0), "{}: log {asked}: {}", self.what, log.stderr);
-                assert!(log.stdout.contains(line), "{}: log {asked}: {}", self.what, log.stdout);
+                let log = nix_log(&reader, self.url(), &asked).await;
+                assert!(log.contains(line), "{}: log {asked}: {log}", self.what);
             }
         }
     }

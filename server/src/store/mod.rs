@@ -30,7 +30,10 @@ mod pushed;
 #[cfg(test)]
 mod query_plans;
 mod repair;
+mod resign;
 mod retry;
+mod session_lock;
+mod texts;
 mod uploads;
 
 use std::time::Duration;
@@ -44,6 +47,7 @@ pub use attach::{
 };
 pub use attachments::{
     PlannedAttachment, adopt_attachment, hold_attachments, lacking, realisations_of,
+    stored_realisations,
 };
 pub use claims::{Claim, Forgotten, claim, delete_claimed, lapse_claims, next_condemned};
 pub use closures::{Roots, push_closures, roots, unpublished};
@@ -71,8 +75,8 @@ pub use multiparts::{
     multiparts_of, other_multiparts, own_multiparts, unused_multiparts,
 };
 pub use narinfos::{
-    Composable, Composed, NextPath, Token, Unpublished, compose, lock_composable, mark_done,
-    next_paths, progress, take_unpublished,
+    Composable, Composed, NextPath, Token, compose, lock_composable, mark_done, next_paths,
+    progress, take_unpublished,
 };
 pub use objects::{
     NarRow, OwnObject, Sent, adopt_nars, count_own_nars, hold_and_write, insert_nars, mark_sent,
@@ -99,7 +103,12 @@ pub use repair::{
     doubt_pin, drop_dangling, narinfo_rows, narinfo_texts, note_candidates, recorded_by_id,
     referrers, release_claim, republishable, revive_needed, void_narinfos,
 };
+pub use resign::{
+    Resigned, SignedPage, mark_resigned, record_resigned, resign_lock, signed_after, take_resigned,
+};
 pub use retry::retry;
+pub use session_lock::SessionLock;
+pub use texts::{RecordedText, Unpublished, recorded_texts};
 pub use uploads::{
     MAX_OPEN_UPLOADS, MAX_PLANNED_PATHS, Upload, UploadState, finish, lock, open, open_uploads,
     roots_of, set_roots,

@@ -5,11 +5,10 @@ use std::time::Duration;
 use niks3_core::{
     hash::{FileHash, NarHash},
     narinfo::PathInfo,
-    object_key::ObjectKey,
 };
 use tokio_postgres::Row;
 
-use super::{Connection, StoreError, Tx, read_text};
+use super::{Connection, StoreError, Tx, Unpublished, read_text, texts::with_texts};
 
 const NEXT_PATHS: &str = include_str!("sql/next_paths.sql");
 const LOCK_OBJECTS: &str = include_str!("sql/lock_objects.sql");
@@ -58,22 +57,6 @@ pub struct Composed {
     pub nar_id: i64,
     /// The whole signed text.
     pub narinfo: String,
-}
-
-/// A narinfo or attachment that is composed and not yet in the bucket.
-#[derive(Clone, Debug)]
-pub struct Unpublished {
-    /// Its row.
-    pub id: i64,
-    /// Its key.
-    pub key: ObjectKey,
-    /// Its recorded text.
-    pub text: String,
-    /// The database's time, in seconds since 1970, from which on it may be written: what its URL is
-    /// to be signed with.
-    pub fenced_at: f64,
-    /// What tells this taking of it from another.
-    pub token: Token,
 }
 
 /// A narinfo that was taken to be sent: whoever takes it again has another one.
@@ -188,16 +171,9 @@ pub async fn take_unpublished(
     let params: [&(dyn tokio_postgres::types::ToSql + Sync); 2] =
         [&composed, &writable.as_secs_f64()];
     let rows = tx.rows("take unpublished narinfos", TAKE_UNPUBLISHED, &params).await?;
-    let read = |row: &Row| {
-        Ok(Unpublished {
-            id: row.get("id"),
-            key: read_text("a key", row.get("key"))?,
-            text: row.get("text"),
-            fenced_at: row.get("at"),
-            token: Token { id: row.get("id"), until: row.get("until") },
-        })
-    };
-    rows.iter().map(read).collect()
+    let fenced: Vec<_> =
+        rows.iter().map(|row| (row.get("id"), row.get("at"), row.get("until"))).collect();
+    with_texts(tx, &fenced).await
 }
 
 /// Notes that these narinfos of the upload's paths are published; listings of the contents that

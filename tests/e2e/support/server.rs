@@ -135,6 +135,13 @@ impl Server {
         *self = again;
     }
 
+    /// Starts it again where it was, with further flags from then on.
+    pub async fn restart_with(&mut self, args: &[&str]) {
+        self.terminate().await;
+        self.command.extend(args.iter().map(ToString::to_string));
+        self.restart().await;
+    }
+
     /// Another server for the same cache.
     pub async fn twin(&self) -> Self {
         let dir = self.dir.join("twin");

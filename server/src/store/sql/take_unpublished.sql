@@ -11,14 +11,7 @@ WITH u AS MATERIALIZED (
   UPDATE objects o
   SET writable_until = greatest(o.writable_until, t.at + make_interval(secs => $2))
   FROM t WHERE o.id = ANY (ARRAY(SELECT id FROM u))
-  RETURNING o.id, o.key, extract(epoch FROM t.at)::float8 AS at,
+  RETURNING o.id, extract(epoch FROM t.at)::float8 AS at,
             (extract(epoch FROM o.writable_until) * 1000000)::bigint AS until
 )
-SELECT f.id, f.key, f.at, f.until, x.text
-FROM fenced f
-CROSS JOIN LATERAL (
-  SELECT n.narinfo AS text FROM narinfos n WHERE n.object_id = f.id
-  UNION ALL
-  SELECT a.text FROM attachments a WHERE a.object_id = f.id
-  LIMIT 1) x
-ORDER BY f.id
+SELECT f.id, f.at, f.until FROM fenced f ORDER BY f.id
