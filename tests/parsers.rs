@@ -1,6 +1,6 @@
 //! Every parser of bytes from outside, fed with what almost is what it reads.
 //!
-//! What it must do stands in `fuzz/shared.rs` and `fuzz/client.rs`; here real samples are changed a
+//! What it must do stands in `fuzz/shared.rs`, `client.rs` and `s3.rs`; here real samples are changed a
 //! little, by bytes and by words. `cargo fuzz` looks longer and finds its own way: see CONTRIBUTING.md.
 //! `NIKS3_TEST_SEED` draws other changes.
 
@@ -8,10 +8,15 @@
 
 #[path = "../fuzz/client.rs"]
 mod client;
+#[path = "../fuzz/s3.rs"]
+mod s3;
 #[path = "../fuzz/shared.rs"]
 mod shared;
 
 use std::{fs, path::Path};
+
+use niks3_core::{narinfo::FoundNarInfo, realisation::Realisation, store_path::StoreDir};
+use rusty_s3::actions::{CreateMultipartUpload, DeleteObjectsResponse, ListObjectsV2};
 
 /// Changed samples for each parser.
 const CASES: usize = 20_000;
@@ -205,6 +210,7 @@ fn a_narinfo_is_read_as_it_would_be_written() {
     );
     let mut samples = vec![ours.clone().into_bytes(); 4];
     samples.extend(files("tests/data/nix/2.34.8/cache", ".narinfo").into_iter().take(4));
+    assert!(FoundNarInfo::parse(&StoreDir::default(), &ours).is_ok(), "a poor sample");
     feed("narinfo", shared::narinfo, &samples, CASES);
 }
 
@@ -222,6 +228,10 @@ fn a_realisation_is_read_as_it_would_be_written() {
             r#"{{"outPath":"{path}","signatures":[{{"keyName":"a","sig":"T4P82kTRSrR2Y4RiZongrbQM45x6UtU/SUR/uNNn7vp8l6L1U3+MiZmYy6Hpc82ZaQdGkmBSHLl18JgS+LMSAA=="}}]}}"#
         ),
     ];
+    for (sample, id) in samples.iter().zip([0, 0, 1, 1]) {
+        let id = shared::OUTPUTS[id].parse().unwrap();
+        assert!(Realisation::parse(&id, sample).is_ok(), "a poor sample: {sample}");
+    }
     feed("realisation", shared::realisation, &samples.map(String::into_bytes), CASES);
 }
 
@@ -236,6 +246,26 @@ fn debug_information_errors_of_s3_and_durations_are_read_or_refused() {
 #[test]
 fn every_body_of_the_api_is_read_as_it_would_be_written() {
     feed("wire", shared::wire, &files("core/tests/golden", ".json"), CASES);
+}
+
+#[test]
+fn answers_of_s3_are_read_or_refused() {
+    let samples = texts([
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?><ListBucketResult \
+         xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Name>b</Name><Prefix></Prefix><KeyCount>1\
+         </KeyCount><MaxKeys>1000</MaxKeys><IsTruncated>false</IsTruncated><Contents><Key>nar/a &amp; b\
+         </Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>&quot;0&quot;</ETag><Size>7\
+         </Size><StorageClass>STANDARD</StorageClass></Contents></ListBucketResult>",
+        "<InitiateMultipartUploadResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Bucket>b\
+         </Bucket><Key>nar/a</Key><UploadId>1.x_-</UploadId></InitiateMultipartUploadResult>",
+        "<DeleteResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Deleted><Key>a</Key></Deleted>\
+         <Error><Key>b</Key><Code>AccessDenied</Code><Message>no</Message></Error></DeleteResult>",
+    ]);
+    let text = |n: usize| std::str::from_utf8(&samples[n]).unwrap();
+    assert_eq!(ListObjectsV2::parse_response(text(0)).unwrap().contents.len(), 1);
+    assert!(CreateMultipartUpload::parse_response(text(1)).is_ok());
+    assert_eq!(DeleteObjectsResponse::parse(text(2)).unwrap().errors.len(), 1);
+    feed("s3", s3::answers, &samples, CASES);
 }
 
 #[test]
