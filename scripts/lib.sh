@@ -60,6 +60,8 @@ is_there() {
     nix) has nix && has nix-build && has nix-store ;;
     ca-certificates) has_ca_certificates ;;
     pip) python3 -m pip --version >/dev/null 2>&1 ;;
+    # Debian has it where only root's PATH looks.
+    nginx) has nginx || [ -x /usr/sbin/nginx ] ;;
     # GNU time; the shell has a keyword of that name.
     time) [ -n "$(type -P time)" ] ;;
     *) has "$1" ;;
@@ -72,6 +74,7 @@ packages_of() {
     c-compiler) echo gcc libc6-dev ;;
     nix) echo nix-bin ;;
     pip) echo python3-pip ;;
+    nginx) echo nginx-light ;;
     *) echo "$1" ;;
   esac
 }

@@ -10,6 +10,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod attachments;
+mod cdn;
 mod cli;
 mod closures;
 mod counts;

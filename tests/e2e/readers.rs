@@ -9,33 +9,31 @@ use crate::{
 };
 
 /// What is built, pushed and read.
-const ROOTS: [&str; 6] = ["-A", "all", "-A", "ca", "-A", "debug"];
+pub const ROOTS: [&str; 6] = ["-A", "all", "-A", "ca", "-A", "debug"];
 
-struct Reading<'a> {
-    cache: &'a TestCache,
+pub struct Reading<'a> {
+    pub cache: &'a TestCache,
+    /// Where it is read from.
+    pub url: String,
     /// Where it was built.
-    store: &'a NixStore,
-    roots: &'a [String],
-    what: String,
+    pub store: &'a NixStore,
+    pub roots: &'a [String],
+    pub what: String,
 }
 
 impl Reading<'_> {
-    fn url(&self) -> &str {
-        self.cache.bucket.reader()
-    }
-
     /// `nix ARGS… --store CACHE PATHS…`
-    async fn ask(&self, reader: &NixStore, args: &[&str], paths: &[String]) -> Run {
+    pub async fn ask(&self, reader: &NixStore, args: &[&str], paths: &[String]) -> Run {
         let mut nix = reader.program("nix");
-        run(nix.args(args).args(["--store", self.url()]).args(paths)).await
+        run(nix.args(args).args(["--store", &self.url]).args(paths)).await
     }
 
     /// An empty store evaluates the same expressions, may build nothing, and has all of it.
-    async fn assert_nothing_is_built(&self) {
+    pub async fn assert_nothing_is_built(&self) {
         let reader = NixStore::new(&self.store.nix);
         let mut build = reader.program("nix-build");
         build.args(["--no-out-link", "--store", &reader.root()]).arg(fixture()).args(ROOTS);
-        build.args(["--option", "substituters", self.url(), "--option", "max-jobs", "0"]);
+        build.args(["--option", "substituters", &self.url, "--option", "max-jobs", "0"]);
         build.args(["--option", "builders", "", "--option", "require-sigs", "true"]);
         let built = run(&mut build).await;
         assert_eq!(built.code, Some(0), "{}: {}", self.what, built.stderr);
@@ -59,7 +57,7 @@ impl Reading<'_> {
         (path, deriver)
     }
 
-    async fn assert_logs(&self) {
+    pub async fn assert_logs(&self) {
         let reader = NixStore::new(&self.store.nix);
         for (name, line) in [("-program-1.2", "this line is in"), ("-ca-leaf", "building ca-leaf")]
         {
@@ -71,7 +69,7 @@ impl Reading<'_> {
         }
     }
 
-    async fn assert_questions(&self) {
+    pub async fn assert_questions(&self) {
         let reader = NixStore::new(&self.store.nix);
         let closure = self.store.closure(self.roots).await;
         let info = self.ask(&reader, &["path-info", "--json"], &closure).await.ok().stdout;
@@ -93,7 +91,7 @@ impl Reading<'_> {
         self.cache.client(self.store, "copy", &args).await.ok();
         let reader = NixStore::new(&self.store.nix);
         let mut copy = reader.program("nix");
-        copy.args(["copy", "--derivation", "--from", self.url(), "--to", &reader.root(), &deriver]);
+        copy.args(["copy", "--derivation", "--from", &self.url, "--to", &reader.root(), &deriver]);
         run(&mut copy).await.ok();
         assert_same_tree(&self.store.real(&deriver), &reader.real(&deriver));
     }
@@ -112,7 +110,8 @@ async fn every_nix_finds_all_that_a_path_carries_and_builds_nothing() {
             cache.push(&store, &args).await.ok();
             cache.assert_consistent().await;
             let what = format!("nix {}, {encoding}", nix.version);
-            let reading = Reading { cache: &cache, store: &store, roots: &roots, what };
+            let url = cache.bucket.reader().to_owned();
+            let reading = Reading { cache: &cache, url, store: &store, roots: &roots, what };
             reading.assert_nothing_is_built().await;
             reading.assert_logs().await;
             reading.assert_questions().await;

@@ -261,7 +261,7 @@ async fn serve_publicly(bucket: rusty_s3::Bucket, credentials: Credentials) -> S
             let answer = http().get(url).send().await.unwrap();
             let status = answer.status();
             let mut headers = HeaderMap::new();
-            for name in ["content-type", "content-encoding", "content-length"] {
+            for name in ["content-type", "content-encoding", "content-length", "cache-control"] {
                 if let Some(value) = answer.headers().get(name) {
                     headers.insert(name, value.clone());
                 }

@@ -2,6 +2,7 @@
 
 mod bucket;
 mod hand;
+mod nginx;
 mod nix;
 mod parts;
 mod pg_proxy;
@@ -16,6 +17,7 @@ use tokio::process::Command;
 
 pub use bucket::{Bucket, fields};
 pub use hand::{Graph, HandPush, Refused};
+pub use nginx::{Nginx, decoding_hop};
 pub use nix::{Nix, NixStore, fixture, shared_store};
 pub use parts::{TOKEN, connect, create_database, embedded_s3, http, parts};
 pub use pg_proxy::{Fate, PgProxy};
