@@ -18,6 +18,8 @@ CREATE TABLE attachments (
   text       text NOT NULL
 );
 
+CREATE INDEX attachments_narinfo ON attachments (narinfo_id);
+
 -- What an open upload says of attachments that are missing. They are published after all of its narinfos.
 CREATE TABLE upload_attachments (
   upload       bigint NOT NULL,

@@ -2,9 +2,10 @@
 # builder is the machine's /bin/sh, the tools are its coreutils.
 #
 #   nix-build tests/fixture.nix -A all             all that every Nix can copy
-#   nix-build tests/fixture.nix -A ca              content-addressed derivations, an experimental feature
 #   nix-build tests/fixture.nix -A notUtf8         a file name that no JSON can hold
 #   nix-build tests/fixture.nix -A irreproducible  the same path with other contents each time
+#   nix-build tests/fixture.nix -A ca              content-addressed, with experimental-features
+#   nix-build tests/fixture.nix -A debug           a debug file
 #
 # `salt` gives every path another hash. With `nix-build --store ROOT` Nix builds in a chroot, which
 # needs `sandbox-paths = /bin /usr /lib /lib64`.
@@ -136,28 +137,54 @@ let
   '';
   onIrreproducible = build "on-irreproducible" { } "mkdir $out; echo ${irreproducible} > $out/needs";
 
-  # Content-addressed: their paths are known when they are built. `caTop` needs `caLeaf`; `onCa` is not
-  # content-addressed itself, and its path depends on what `caTop` has become.
+  # Content-addressed, known only when it is built; and what needs it. Its store path says nothing of
+  # the derivation, so the cache must.
   floating = {
     __contentAddressed = true;
     outputHashMode = "recursive";
     outputHashAlgo = "sha256";
   };
-  caLeaf = build "ca-leaf" floating "echo building ca-leaf; mkdir $out; echo ${text} > $out/needs";
-  caTop = build "ca-top" floating "mkdir $out; echo ${caLeaf} > $out/needs";
-  onCa = build "on-ca" { } "mkdir $out; echo ${caTop} > $out/needs";
-
-  # What `--index-debug-info` looks for.
-  debug = build "debug" { } ''
-    mkdir -p $out/lib/debug/.build-id/ab
-    echo symbols > $out/lib/debug/.build-id/ab/cdef0123456789abcdef0123456789abcdef01.debug
-  '';
-
+  caLeaf = build "ca-leaf" floating "echo building ca-leaf; mkdir $out; echo known later > $out/text";
+  caTop = build "ca-top" floating "mkdir $out; cat ${caLeaf}/text > $out/text; echo ${caLeaf} > $out/needs";
+  # It needs itself: Nix 2.8 gives it another path than later ones, and neither takes the other's.
+  caSplit = build "ca-split" (
+    floating
+    // {
+      outputs = [
+        "out"
+        "dev"
+      ];
+    }
+  ) "mkdir $out $dev; echo $out > $out/self; echo $out > $dev/needs-out";
+  caStructured =
+    build "ca-structured"
+      (
+        floating
+        // {
+          __structuredAttrs = true;
+          nested.list = [
+            1
+            "two"
+            { three = 3.5; }
+          ];
+        }
+      )
+      "/usr/bin/mkdir ${builtins.placeholder "out"}; echo structured > ${builtins.placeholder "out"}/text";
+  onCa = build "on-ca" { } "mkdir $out; cat ${caTop}/text > $out/text; echo ${caTop} ${caStructured} > $out/needs";
   ca = [
-    caLeaf
-    caTop
     onCa
+    caTop
+    caStructured
   ];
+
+  # What debuggers look for by its build id.
+  debug = build "debug" { } ''
+    mkdir -p $out/lib/debug/.build-id/ab $out/lib/debug/.build-id/cd
+    echo symbols > $out/lib/debug/.build-id/ab/cdef0123456789abcdef0123456789abcdef01.debug
+    echo no symbols > $out/lib/debug/.build-id/ab/short.debug
+    ln -s ../ab/cdef0123456789abcdef0123456789abcdef01.debug \
+      $out/lib/debug/.build-id/cd/cdef0123456789abcdef0123456789abcdef01.debug
+  '';
 
   all = [
     top
@@ -193,10 +220,12 @@ in
     notUtf8
     irreproducible
     onIrreproducible
+    ca
     caLeaf
     caTop
+    caSplit
+    caStructured
     onCa
-    ca
     debug
     ;
   default = all;

@@ -6,6 +6,7 @@
 
 pub mod causes;
 pub mod debug_info;
+pub mod derivation;
 pub mod duration;
 pub mod flags;
 pub mod hash;

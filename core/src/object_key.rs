@@ -201,14 +201,15 @@ impl FromStr for ObjectKey {
         if key == "nix-cache-info" {
             return Ok(Self::CacheInfo);
         }
+        // Before what goes by its ending: a pin may be called `main.ls`.
+        if let Some(name) = key.strip_prefix("pins/") {
+            return name.parse().map(Self::Pin).map_err(|_| unknown());
+        }
         if let Some(hash) = key.strip_suffix(".narinfo") {
             return path_hash(hash).map(Self::NarInfo);
         }
         if let Some(hash) = key.strip_suffix(".ls") {
             return path_hash(hash).map(Self::Listing);
-        }
-        if let Some(name) = key.strip_prefix("pins/") {
-            return name.parse().map(Self::Pin).map_err(|_| unknown());
         }
         if let Some(name) = key.strip_prefix("generation/") {
             let (number, random) = name.split_once('-').ok_or_else(unknown)?;
@@ -275,6 +276,9 @@ mod tests {
             ObjectKey::Listing(hash),
             nar(),
             ObjectKey::Pin("main".parse().unwrap()),
+            // Found by fuzzing.
+            ObjectKey::Pin("main.ls".parse().unwrap()),
+            ObjectKey::Pin("26xbg1ndr7hbcncrlf9nhx5is2b25d13.narinfo".parse().unwrap()),
             ObjectKey::Generation(7, random),
             ObjectKey::Log("26xbg1ndr7hbcncrlf9nhx5is2b25d13-hello.drv".parse().unwrap()),
             ObjectKey::Realisation(DerivationHash::new([7; 32]), "out".parse().unwrap()),

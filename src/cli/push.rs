@@ -44,6 +44,11 @@ const LEVEL: Flag =
     Flag::value("compression-level", "N", "of zstd, 1 (fast) to 19 (small)").default("3");
 const THRESHOLD: Flag =
     Flag::value("multipart-threshold", "SIZE", "send larger NARs in parts").default("100MB");
+const DEBUG_INFO: Flag = Flag::switch(
+    "index-debug-info",
+    "have debuggers find the debug files of the paths by their build ids",
+)
+.env("NIKS3_INDEX_DEBUG_INFO");
 const PIN: Flag = Flag::value(
     "pin",
     "NAME",
@@ -59,7 +64,7 @@ pub const PUSH_FLAGS: &[Flag] = &with_common(SERVER_URL);
 pub const COPY_FLAGS: &[Flag] = &with_common(TO);
 
 /// What both have, after where to push to.
-const fn with_common(to: Flag) -> [Flag; 20] {
+const fn with_common(to: Flag) -> [Flag; 21] {
     [
         to,
         TOKEN,
@@ -72,6 +77,7 @@ const fn with_common(to: Flag) -> [Flag; 20] {
         MAX_NAR_SIZE,
         DRY_RUN,
         VERIFY,
+        DEBUG_INFO,
         PIN,
         UPSTREAM_KEY,
         UPLOADS,

@@ -11,7 +11,7 @@ use super::{CommandError, connect};
 use crate::{
     config::PushConfig,
     interrupt::Interrupts,
-    nix::{self, Store},
+    nix::{self, Store, TempRoots},
     push::{
         self, Context, Progress, PushError, Pushed, S3, Style,
         select::{self, BATCH_PATHS, Batch},
@@ -46,6 +46,9 @@ fn push(config: PushConfig) -> Result<(), CommandError> {
     if let (Some((name, path)), true) = (&pin, roots.is_empty()) {
         return Err(CommandError::PinLeftOut { name: name.clone(), path: path.clone() });
     }
+    // Before the closure is read: from here on nothing of it is collected.
+    let kept_until_done =
+        (!config.options.dry_run).then(|| TempRoots::keep(store.settings(), &roots));
     let closure = if roots.is_empty() { Vec::new() } else { store.closure(&roots)? };
     let (paths, batches) = (closure.len(), select::batches(closure, &roots, BATCH_PATHS));
     let cx = Context {
@@ -66,6 +69,7 @@ fn push(config: PushConfig) -> Result<(), CommandError> {
             None => Ok(()),
         }
     });
+    drop(kept_until_done);
     // A thread that still packs ends at its next buffer; nobody waits for it.
     runtime.shutdown_background();
     ended?;

@@ -130,6 +130,7 @@ fn options(flags: &Flags) -> Result<PushOptions, FlagError> {
         multipart_threshold: flags.required("multipart-threshold", size)?,
         dry_run: flags.switch("dry-run")?,
         verify_s3: flags.switch("verify-s3-integrity")?,
+        index_debug_info: flags.switch("index-debug-info")?,
     };
     // One compressor, the part that it fills and one that is on its way; bodies have half at the most.
     let least = (compressor_bytes(options.level, 1) + 2 * MIN_PART_BYTES).max(4 * MIN_PART_BYTES);

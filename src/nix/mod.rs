@@ -2,25 +2,34 @@
 //!
 //! All of it blocks; call it where that is fine.
 
+mod build_log;
+mod conf;
 mod daemon;
+mod debug_info;
 mod installable;
 mod path_info_json;
 mod read_only;
+mod realisations;
 mod root;
 mod settings;
 mod store_db;
+mod temp_roots;
 
 use niks3_core::{
     hash::NarHash, narinfo::ContentAddress, signing::Signature, store_path::StorePath,
+    wire::PlannedRealisation,
 };
 
+pub use build_log::BuildLog;
 pub use daemon::{NixCommand, NixCommandError};
+pub use debug_info::build_ids;
 pub use installable::{InstallableError, Want, resolve};
 pub use path_info_json::{PathInfoError, parse as parse_path_info};
 pub use root::resolve_root;
 pub(crate) use settings::normalised;
 pub use settings::{SettingsError, StoreSettings};
 pub use store_db::{StoreDb, StoreDbError};
+pub use temp_roots::TempRoots;
 
 /// What Nix recorded of one valid store path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +48,9 @@ pub struct ValidPath {
     pub ca: Option<ContentAddress>,
     /// Signatures that it has.
     pub signatures: Vec<Signature>,
+    /// The outputs of derivations that it is, in both layouts. Nothing where `nix` is asked instead of
+    /// the database: it does not say.
+    pub realisations: Vec<PlannedRealisation>,
 }
 
 /// Why the store gave no answer.

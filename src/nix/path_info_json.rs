@@ -163,6 +163,7 @@ fn keyed(path: String, entry: Value, store_dir: &StoreDir) -> Result<ValidPath, 
             .filter_map(|signature| signature.parse().ok())
             .collect(),
         ca: ca.map(|ca| ca.parse().map_err(|_| unreadable("ca", &ca))).transpose()?,
+        realisations: Vec::new(),
     })
 }
 
@@ -237,6 +238,7 @@ mod tests {
             deriver: None,
             ca: None,
             signatures: Vec::new(),
+            realisations: Vec::new(),
         }
     }
 

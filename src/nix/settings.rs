@@ -7,6 +7,8 @@ use std::{
 
 use niks3_core::store_path::{StoreDir, StorePath, StorePathError};
 
+use super::conf;
+
 /// Where things are, as Nix itself would decide it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreSettings {
@@ -22,6 +24,11 @@ pub struct StoreSettings {
     pub store_url: Option<String>,
     /// The `nix` program: a name is looked up in `PATH`. `nix-store` is expected beside it.
     pub nix_program: PathBuf,
+    /// Where the daemon of this store listens, if it has one.
+    pub daemon_socket: PathBuf,
+    /// Whether files may have Nix's case hack in their names: `use-case-hack` in Nix's configuration,
+    /// else on macOS alone.
+    pub case_hack: bool,
 }
 
 /// Settings that name no local store.
@@ -82,7 +89,7 @@ impl StoreSettings {
     ///
     /// With a root folder the store paths stay those of `NIX_STORE_DIR`, and the rest lies in
     /// `ROOT/nix/store`, `ROOT/nix/var/nix` and `ROOT/nix/var/log/nix`, whatever the variables
-    /// say: that is what Nix does.
+    /// say: that is what Nix does. One setting is read from Nix's configuration files.
     ///
     /// # Errors
     /// When the store is not of this machine, or a value cannot be a path.
@@ -115,15 +122,24 @@ impl StoreSettings {
         let store_text = text("NIX_STORE_DIR", store_path.clone().into_os_string())?;
         let store_dir = StoreDir::new(store_text)
             .map_err(|source| SettingsError::StoreDir { path: store_path.clone(), source })?;
+        let state_dir = given.state.map_or(Ok(state_dir), |dir| absolute(&dir))?;
+        // With a root it is another store than that of the variable's daemon.
+        let of_variable = env("NIX_DAEMON_SOCKET_PATH").filter(|_| given.root.is_none());
+        let daemon_socket = given
+            .socket
+            .or(of_variable.map(PathBuf::from))
+            .unwrap_or_else(|| state_dir.join("daemon-socket/socket"));
         let or = |given: Option<PathBuf>, default| given.map_or(Ok(default), |dir| absolute(&dir));
         Ok(Self {
             store_dir,
             real_store_dir: or(given.real, default_real.unwrap_or(store_path))?,
-            state_dir: or(given.state, state_dir)?,
+            state_dir,
             log_dir: or(given.log, log_dir)?,
             // A `nix` that we start reads NIX_REMOTE itself.
             store_url: store.map(str::to_owned),
             nix_program: PathBuf::from("nix"),
+            daemon_socket,
+            case_hack: conf::switch("use-case-hack", &env).unwrap_or(cfg!(target_os = "macos")),
         })
     }
 
@@ -148,6 +164,7 @@ struct Given {
     real: Option<PathBuf>,
     state: Option<PathBuf>,
     log: Option<PathBuf>,
+    socket: Option<PathBuf>,
 }
 
 impl Given {
@@ -157,7 +174,10 @@ impl Given {
         match base {
             "" | "auto" | "local" | "daemon" | "local://" | "auto://" | "daemon://" => {}
             // A daemon's socket: the daemon of this machine, with the usual folders.
-            _ if base.starts_with("unix://") => {}
+            _ if base.starts_with("unix://") => {
+                let socket = percent_decoded(&base["unix://".len()..])?;
+                given.socket = Some(socket.into()).filter(|socket: &PathBuf| socket != "");
+            }
             _ if base.contains('/') && !base.contains("://") => given.root = Some(base.into()),
             _ => return Err(SettingsError::NotLocal { store: url.to_owned() }),
         }
@@ -282,6 +302,24 @@ mod tests {
         let each = "local?store=/s&real=/r&state=/t&log=/l";
         assert_eq!(places(Some(each), &[]), ["/s", "/r", "/t", "/l"]);
         assert!(settings(Some("./root"), &[]).unwrap().real_store_dir.is_absolute());
+    }
+
+    #[test]
+    fn the_daemon_of_a_store_is_where_nix_looks_for_it() {
+        let socket = |store, env: &[_]| {
+            let settings = settings(store, env).unwrap();
+            settings.daemon_socket.to_str().unwrap().to_owned()
+        };
+        let usual = "/nix/var/nix/daemon-socket/socket";
+        for store in [None, Some("daemon"), Some("local"), Some("unix://")] {
+            assert_eq!(socket(store, &[]), usual, "{store:?}");
+        }
+        let variable = [("NIX_DAEMON_SOCKET_PATH", "/run/nix/other")];
+        assert_eq!(socket(None, &variable), "/run/nix/other");
+        assert_eq!(socket(Some("unix:///run/a%20b"), &variable), "/run/a b");
+        let state = [("NIX_STATE_DIR", "/data/var")];
+        assert_eq!(socket(None, &state), "/data/var/daemon-socket/socket");
+        assert_eq!(socket(Some("/mnt"), &variable), format!("/mnt{usual}"));
     }
 
     #[test]

@@ -7,10 +7,10 @@ use std::{
     time::Duration,
 };
 
-use niks3_core::store_path::{StoreDir, StorePath};
+use niks3_core::store_path::StorePath;
 use rusqlite::{OptionalExtension as _, Row, Transaction};
 
-use super::{StoreSettings, ValidPath, read_only::ReadOnly};
+use super::{StoreSettings, ValidPath, read_only::ReadOnly, realisations};
 
 /// The layout of the tables that we know, as Nix writes it to the file `schema`. It has not
 /// changed since Nix 2.0.
@@ -139,7 +139,7 @@ impl StoreDbError {
 #[derive(Clone, Debug)]
 pub struct StoreDb {
     db: ReadOnly,
-    store_dir: StoreDir,
+    settings: StoreSettings,
 }
 
 impl StoreDb {
@@ -158,7 +158,7 @@ impl StoreDb {
         if found.trim() != SCHEMA {
             return Err(StoreDbError::Schema { file, found: found.trim().to_owned() });
         }
-        let db = Self { db: ReadOnly::new(database), store_dir: settings.store_dir.clone() };
+        let db = Self { db: ReadOnly::new(database), settings: settings.clone() };
         db.db.read(|tx| db.texts(tx, "SELECT path FROM ValidPaths LIMIT 1", ()))?;
         Ok(db)
     }
@@ -169,7 +169,9 @@ impl StoreDb {
     /// # Errors
     /// When a root is not in the store, or the database cannot be read.
     pub fn closure(&self, roots: &[StorePath]) -> Result<Vec<ValidPath>, StoreDbError> {
-        self.db.read(|tx| self.closure_in(tx, roots))
+        let mut closure = self.db.read(|tx| self.closure_in(tx, roots))?;
+        realisations::add_other_layout(&self.settings, &mut closure);
+        Ok(closure)
     }
 
     /// Every path of the store, sorted.
@@ -197,7 +199,7 @@ impl StoreDb {
             WHERE output.drv = (SELECT id FROM ValidPaths WHERE path = ?1)
             ORDER BY output.id";
         const VALID: &str = "SELECT path FROM ValidPaths WHERE path = ?1";
-        let path = derivation.absolute(&self.store_dir);
+        let path = derivation.absolute(&self.settings.store_dir);
         self.db.read(|tx| {
             if self.texts(tx, VALID, [&path])?.is_empty() {
                 return Err(StoreDbError::NotValid { path: path.clone() });
@@ -223,7 +225,7 @@ impl StoreDb {
         let mut index_of: HashMap<i64, usize> = HashMap::new();
         let mut found: Vec<(i64, ValidPath)> = Vec::new();
         for root in roots {
-            let path = root.absolute(&self.store_dir);
+            let path = root.absolute(&self.settings.store_dir);
             let row = by_path.query_row([&path], PathRow::read).optional().map_err(failed)?;
             let row = row.ok_or(StoreDbError::NotValid { path })?;
             if let Entry::Vacant(new) = index_of.entry(row.id) {
@@ -250,11 +252,12 @@ impl StoreDb {
             refers_to.push(indexes);
         }
         let names: Vec<StorePath> = found.iter().map(|(_, path)| path.path.clone()).collect();
-        let mut closure: Vec<ValidPath> = found.into_iter().map(|(_, path)| path).collect();
+        let (ids, mut closure): (Vec<i64>, Vec<ValidPath>) = found.into_iter().unzip();
         for (path, indexes) in closure.iter_mut().zip(refers_to) {
             path.references = indexes.into_iter().map(|index| names[index].clone()).collect();
             path.references.sort();
         }
+        realisations::read(tx, &self.settings.store_dir, &ids, &mut closure);
         Ok(closure)
     }
 
@@ -274,16 +277,17 @@ impl StoreDb {
             // Neither is needed to use the path, and what Nix once let in is not our error.
             deriver: row
                 .deriver
-                .and_then(|path| StorePath::from_absolute(&self.store_dir, &path).ok()),
+                .and_then(|path| StorePath::from_absolute(&self.settings.store_dir, &path).ok()),
             signatures: (row.sigs.iter().flat_map(|sigs| sigs.split_whitespace()))
                 .filter_map(|signature| signature.parse().ok())
                 .collect(),
             ca: ca.transpose()?,
+            realisations: Vec::new(),
         })
     }
 
     fn parse_path(&self, path: &str) -> Result<StorePath, StoreDbError> {
-        StorePath::from_absolute(&self.store_dir, path)
+        StorePath::from_absolute(&self.settings.store_dir, path)
             .map_err(|source| value(path, "path", path, source))
     }
 

@@ -1,8 +1,12 @@
 //! Why a path was not packed, and what a person can do about it.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use niks3_core::{hash::NarHash, store_path::StorePath};
+use rustix::io::Errno;
 
 /// A path whose files are not those that Nix registered.
 #[derive(Debug, thiserror::Error)]
@@ -29,11 +33,46 @@ pub enum PackError {
     /// The files are not those that Nix registered.
     #[error(transparent)]
     Damaged(Box<Damaged>),
+    /// The files make a NAR of another size than Nix registered.
+    #[error(
+        "{path} is damaged: Nix recorded a NAR of {recorded_bytes} bytes, its files make one of \
+         {actual_bytes}"
+    )]
+    Resized {
+        /// Which path.
+        path: StorePath,
+        /// Bytes of the NAR in Nix's database.
+        recorded_bytes: u64,
+        /// Bytes of the NAR now.
+        actual_bytes: u64,
+    },
     /// Someone is writing to the store path.
     #[error("{file:?} changed while it was read")]
     Changed {
         /// Which file.
         file: PathBuf,
+    },
+    /// It is not there, or not any more.
+    #[error("{file:?} is gone")]
+    Gone {
+        /// Which file.
+        file: PathBuf,
+    },
+    /// Two files of a folder that differ only in what the case hack has added.
+    #[error("{one:?} and {other:?} have one name in a NAR: what differs is Nix's case hack")]
+    Collision {
+        /// One file.
+        one: PathBuf,
+        /// The other.
+        other: PathBuf,
+    },
+    /// Deeper than Nix reads. See `docs/decisions/nesting.md`.
+    #[error("{file:?} lies in {most} folders, each in the next: Nix reads no NAR like that")]
+    TooDeep {
+        /// The first that is.
+        file: PathBuf,
+        /// At how many folders it ends.
+        most: usize,
     },
     /// Not one of the three kinds that a NAR knows.
     #[error("{file:?} is {kind}, which no NAR can hold")]
@@ -54,7 +93,7 @@ pub enum PackError {
         #[source]
         source: io::Error,
     },
-    /// A tree that no NAR can hold: nested too deep, for one.
+    /// What no NAR can hold: a name that the case hack leaves empty, for one.
     #[error("cannot put {file:?} into a NAR")]
     Encode {
         /// Where.
@@ -76,17 +115,37 @@ pub enum PackError {
 }
 
 impl PackError {
+    /// What `error` means, that a file was met with.
+    pub(super) fn reading(file: &Path, what: &'static str, error: Errno) -> Self {
+        let file = file.to_owned();
+        match error {
+            Errno::NOENT | Errno::STALE => Self::Gone { file },
+            error => Self::Read { file, what, source: error.into() },
+        }
+    }
+
     /// What a person can do next.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Damaged(damaged) => Some(format!(
-                "`nix-store --verify-path` shows it, `nix store repair` mends it: both take the whole \
-                 path of {}",
-                damaged.path
-            )),
-            Self::Changed { .. } => {
-                Some("nothing should write to a store path: look what does".to_owned())
+            Self::Damaged(damaged) => Some(mend(&damaged.path)),
+            Self::Resized { path, .. } => Some(mend(path)),
+            Self::Changed { .. } => Some(
+                "nothing should write to a store path, but the garbage collection that deletes it: \
+                 was there one meanwhile?"
+                    .to_owned(),
+            ),
+            Self::Gone { .. } => Some(
+                "was the store collected meanwhile? Build the path again with a link to it, which \
+                 keeps it (`nix build --out-link`), and push that. If Nix still counts it as valid, \
+                 `nix-store --repair-path` mends it"
+                    .to_owned(),
+            ),
+            Self::Collision { .. } => Some(
+                "if these are their real names, say `use-case-hack = false` in nix.conf".to_owned(),
+            ),
+            Self::TooDeep { .. } => {
+                Some("Nix has had that limit since 2.34; --exclude leaves roots out".to_owned())
             }
             Self::Write { .. } => Some("TMPDIR names another folder for large NARs".to_owned()),
             Self::Unsupported { .. }
@@ -95,4 +154,11 @@ impl PackError {
             | Self::Cancelled => None,
         }
     }
+}
+
+fn mend(path: &StorePath) -> String {
+    format!(
+        "`nix-store --verify-path` shows it, `nix store repair` mends it: both take the whole path \
+         of {path}"
+    )
 }

@@ -4,6 +4,8 @@
 //! All of it blocks; call it where that is fine. Memory does not follow the size of the NAR.
 
 mod error;
+mod folder;
+mod log;
 mod memory;
 mod parts;
 mod tee;
@@ -25,10 +27,11 @@ use niks3_core::{
 };
 use tempfile::{SpooledData, SpooledTempFile};
 
-use tee::{Checksum, Count, FileTee, NarTee};
-use walk::{Contents, walk};
+use tee::{Count, FileTee, NarTee};
+use walk::{Contents, How, Walked, walk};
 
 pub use error::{Damaged, PackError};
+pub use log::{LogError, PackedLog, pack_log};
 pub use memory::{compressor_bytes, most_workers};
 pub use parts::{PackedParts, Part, PartSink, pack_parts};
 
@@ -56,6 +59,9 @@ pub struct PackOptions {
     pub level: i32,
     /// What the body, or each part, is to be checked by.
     pub checksum: ChecksumAlgorithm,
+    /// Whether Nix's case hack is undone: a file `Name~nix~case~hack~1` is `Name` in the NAR. As it was
+    /// set for the Nix that unpacked the path; else the NAR is another one.
+    pub case_hack: bool,
 }
 
 /// A compressed NAR that is what Nix recorded.
@@ -113,16 +119,13 @@ pub fn pack(
     let write = |source| PackError::Write { source };
     let body = FileTee::new(SpooledTempFile::new(MAX_BODY_IN_MEMORY), options.checksum);
     let zstd = zstd::Encoder::new(body, options.level).map_err(write)?;
-    let (listing, body) = compress(real_path, expected, zstd, Rc::default(), cancel)?;
+    let (listing, body) = compress(real_path, expected, options, zstd, (Rc::default(), cancel))?;
     let (body, file_hash, checksum, bytes) = body.finish();
     Ok(Packed {
         body: Body::new(body).map_err(write)?,
         bytes,
         file_hash,
-        checksum: match checksum {
-            Checksum::Md5(md5) => BodyChecksum::Md5(md5),
-            Checksum::IsTheFileHash => BodyChecksum::Sha256(file_hash),
-        },
+        checksum: checksum.of_body(file_hash),
         listing,
     })
 }
@@ -132,21 +135,26 @@ pub fn pack(
 fn compress<W: Write>(
     real_path: &Path,
     expected: &Expected,
+    options: &PackOptions,
     mut zstd: zstd::Encoder<'static, W>,
-    position: Rc<Cell<u64>>,
-    cancel: &AtomicBool,
+    (position, cancel): (Rc<Cell<u64>>, &AtomicBool),
 ) -> Result<(Listing, W), PackError> {
     let write = |source| PackError::Write { source };
     zstd.include_checksum(true).map_err(write)?;
     zstd.set_pledged_src_size(Some(expected.nar_size)).map_err(write)?;
 
     let nar = BufWriter::with_capacity(CHUNK_BYTES, NarTee::new(zstd, expected.nar_size));
-    let (listing, nar) = walk(real_path, Contents::Read, Count::with(nar, position), cancel)?;
-    let nar = nar.into_inner().map_err(|error| write(error.into_error()))?;
+    let how = How { contents: Contents::Read, case_hack: options.case_hack };
+    let Walked { listing, writer, changed } =
+        walk(real_path, how, Count::with(nar, position), cancel)?;
+    let nar = writer.into_inner().map_err(|error| write(error.into_error()))?;
     let (zstd, actual, actual_bytes) = nar.finish();
     let actual = NarHash::new(actual);
     // Before zstd is finished, which would complain of a size that is not the pledged one.
     if actual != expected.nar_hash || actual_bytes != expected.nar_size {
+        if let Some(file) = changed {
+            return Err(PackError::Changed { file });
+        }
         return Err(PackError::Damaged(Box::new(Damaged {
             path: expected.path.clone(),
             recorded: expected.nar_hash,
@@ -161,10 +169,29 @@ fn compress<W: Write>(
 /// The listing alone, of the NAR that the files at `real_path` would make. Reads no contents.
 ///
 /// # Errors
-/// When a folder, a size or a symlink cannot be read.
-pub fn list(real_path: &Path, cancel: &AtomicBool) -> Result<Listing, PackError> {
-    let (listing, _) = walk(real_path, Contents::Skip, Count::new(io::sink()), cancel)?;
-    Ok(Listing::new(listing))
+/// When a folder, a size or a symlink cannot be read, or the NAR would have another size than Nix
+/// recorded: the listing would be wrong.
+pub fn list(
+    real_path: &Path,
+    expected: &Expected,
+    options: &PackOptions,
+    cancel: &AtomicBool,
+) -> Result<Listing, PackError> {
+    let how = How { contents: Contents::Skip, case_hack: options.case_hack };
+    let nar = Count::new(io::sink());
+    let position = nar.position();
+    let walked = walk(real_path, how, nar, cancel)?;
+    if position.get() != expected.nar_size {
+        return Err(match walked.changed {
+            Some(file) => PackError::Changed { file },
+            None => PackError::Resized {
+                path: expected.path.clone(),
+                recorded_bytes: expected.nar_size,
+                actual_bytes: position.get(),
+            },
+        });
+    }
+    Ok(Listing::new(walked.listing))
 }
 
 impl Body {
@@ -202,7 +229,8 @@ mod tests {
 
     use super::*;
 
-    const OPTIONS: PackOptions = PackOptions { level: 3, checksum: ChecksumAlgorithm::Md5 };
+    pub(super) const OPTIONS: PackOptions =
+        PackOptions { level: 3, checksum: ChecksumAlgorithm::Md5, case_hack: false };
 
     /// What Nix would have recorded of `path`, by nix-archive's own walk.
     pub(super) fn recorded(path: &Path) -> Expected {
@@ -285,9 +313,14 @@ mod tests {
         fs::write(folder.path().join("a/b.txt"), noise(300_001)).unwrap();
         fs::write(folder.path().join("a/x"), "").unwrap();
         std::os::unix::fs::symlink("nowhere", folder.path().join("link")).unwrap();
-        let packed = packed(folder.path(), &recorded(folder.path())).unwrap();
+        let expected = recorded(folder.path());
+        let packed = packed(folder.path(), &expected).unwrap();
         assert!(matches!(packed.listing, Listing::Json(_)));
-        assert_eq!(list(folder.path(), &AtomicBool::new(false)).unwrap(), packed.listing);
+        let list = || list(folder.path(), &expected, &OPTIONS, &AtomicBool::new(false));
+        assert_eq!(list().unwrap(), packed.listing);
+        fs::write(folder.path().join("a/x"), "grown").unwrap();
+        let error = list().unwrap_err();
+        assert!(matches!(error, PackError::Resized { .. }) && error.hint().is_some(), "{error}");
     }
 
     #[test]
@@ -333,8 +366,8 @@ mod tests {
         let expected = recorded(folder.path());
         let gone = folder.path().join("gone");
         let error = packed(&gone, &expected).unwrap_err();
-        let PackError::Read { file, source, .. } = &error else { panic!("{error}") };
-        assert_eq!((file, source.kind()), (&gone, io::ErrorKind::NotFound));
+        assert_eq!(error.to_string(), format!("{gone:?} is gone"));
+        assert!(error.hint().unwrap().contains("collected"));
         let error = pack(folder.path(), &expected, &OPTIONS, &AtomicBool::new(true)).unwrap_err();
         assert!(matches!(error, PackError::Cancelled));
     }

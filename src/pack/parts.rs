@@ -84,7 +84,7 @@ pub fn pack_parts<S: PartSink>(
     let body = FileTee::new(parts, ChecksumAlgorithm::Sha256);
     let mut zstd = zstd::Encoder::new(body, options.level).map_err(write)?;
     zstd.multithread(workers.max(1)).map_err(write)?;
-    let (listing, body) = compress(real_path, expected, zstd, position, cancel)?;
+    let (listing, body) = compress(real_path, expected, options, zstd, (position, cancel))?;
     let (mut parts, file_hash, _, bytes) = body.finish();
     parts.end().map_err(write)?;
     Ok(PackedParts { bytes, file_hash, listing })
@@ -144,7 +144,7 @@ mod tests {
     use niks3_core::hash::BodyMd5;
     use sha2::Sha256;
 
-    use super::super::tests::{noise, recorded};
+    use super::super::tests::{OPTIONS, noise, recorded};
     use super::*;
 
     type Taken = Rc<RefCell<Vec<Part<Buffer>>>>;
@@ -175,10 +175,9 @@ mod tests {
 
     fn packed(path: &Path, part_bytes: u64, workers: u32) -> (PackedParts, Vec<Part<Buffer>>) {
         let (taken, expected) = (Taken::default(), recorded(path));
-        let options = PackOptions { level: 3, checksum: ChecksumAlgorithm::Md5 };
         let (cut, sink) = ((part_bytes, workers), Sink(Rc::clone(&taken)));
         let packed =
-            pack_parts(path, &expected, &options, cut, sink, &AtomicBool::new(false)).unwrap();
+            pack_parts(path, &expected, &OPTIONS, cut, sink, &AtomicBool::new(false)).unwrap();
         (packed, taken.take())
     }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use md5::Md5;
-use niks3_core::hash::{BodyMd5, ChecksumAlgorithm, FileHash};
+use niks3_core::hash::{BodyChecksum, BodyMd5, ChecksumAlgorithm, FileHash};
 use sha2::{Digest as _, Sha256};
 
 /// Counts the bytes that go through.
@@ -97,6 +97,16 @@ pub(super) struct FileTee<W> {
 pub(super) enum Checksum {
     Md5(BodyMd5),
     IsTheFileHash,
+}
+
+impl Checksum {
+    /// That of a body with this SHA-256.
+    pub(super) fn of_body(self, sha256: FileHash) -> BodyChecksum {
+        match self {
+            Self::Md5(md5) => BodyChecksum::Md5(md5),
+            Self::IsTheFileHash => BodyChecksum::Sha256(sha256),
+        }
+    }
 }
 
 impl<W> FileTee<W> {

@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    ffi::CString,
+    ffi::{CStr, CString},
     io::Write,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
@@ -22,14 +22,22 @@ use rustix::{
     io::Errno,
 };
 
-use super::{NotUtf8, PackError, tee::Count};
+use super::{
+    NotUtf8, PackError,
+    folder::{Stamp, children},
+    tee::Count,
+};
 
 /// Bytes of files read at once. A file up to this size is one read.
 const READ_BYTES: usize = 256 * 1024;
 
-/// What Nix appends to names that differ only in case, where the file system cannot tell them
-/// apart: macOS.
-const CASE_HACK: &[u8] = b"~nix~case~hack~";
+/// How to walk.
+#[derive(Clone, Copy)]
+pub(super) struct How {
+    pub(super) contents: Contents,
+    /// Whether Nix's case hack is undone: see [`PackOptions`](super::PackOptions).
+    pub(super) case_hack: bool,
+}
 
 /// What to do about the contents of files.
 #[derive(Clone, Copy)]
@@ -40,38 +48,48 @@ pub(super) enum Contents {
     Skip,
 }
 
-/// Writes the tree at `root` to `writer` as a NAR, and returns its listing. `written` counts what
-/// `writer` takes.
+/// What a walk has brought.
+#[derive(Debug)]
+pub(super) struct Walked<W> {
+    pub(super) listing: Result<Node, NotUtf8>,
+    pub(super) writer: W,
+    /// The first folder to which or from which something was moved meanwhile. `nix-store --optimise`
+    /// does that and changes no NAR, so it is no error by itself.
+    pub(super) changed: Option<PathBuf>,
+}
+
+/// Writes the tree at `root` to `writer` as a NAR.
 pub(super) fn walk<W: Write>(
     root: &Path,
-    contents: Contents,
+    how: How,
     writer: Count<W>,
     cancel: &AtomicBool,
-) -> Result<(Result<Node, NotUtf8>, W), PackError> {
+) -> Result<Walked<W>, PackError> {
     let position = writer.position();
     let encoder = Encoder::new(writer).map_err(|error| encoding(root, error))?;
     let mut walk = Walk {
         encoder,
         position: &|| position.get(),
-        contents,
+        how,
         cancel,
         buffer: vec![0; READ_BYTES],
         path: root.to_owned(),
         root_bytes: root.as_os_str().len(),
         not_utf8: None,
+        changed: None,
     };
     let name =
         CString::new(root.as_os_str().as_bytes()).map_err(|_| walk.failed("open", Errno::INVAL))?;
     let node = walk.node(CWD, &name, None, FileType::Unknown)?;
-    let writer = walk.encoder.finish().map_err(|error| encoding(root, error))?;
-    Ok((walk.not_utf8.map_or(Ok(node), Err), writer.into_inner()))
+    let writer = walk.encoder.finish().map_err(|error| encoding(root, error))?.into_inner();
+    Ok(Walked { listing: walk.not_utf8.map_or(Ok(node), Err), writer, changed: walk.changed })
 }
 
 struct Walk<'a, W> {
     encoder: Encoder<Count<W>>,
     /// Bytes of the NAR so far.
     position: &'a dyn Fn() -> u64,
-    contents: Contents,
+    how: How,
     cancel: &'a AtomicBool,
     buffer: Vec<u8>,
     /// Where the walk is, for errors.
@@ -79,14 +97,8 @@ struct Walk<'a, W> {
     root_bytes: usize,
     /// The first name or symlink target that no listing can have.
     not_utf8: Option<NotUtf8>,
-}
-
-/// An entry of a folder.
-struct Child {
-    /// In the NAR. Differs from `file` only where the case hack was at work.
-    name: Vec<u8>,
-    file: CString,
-    kind: FileType,
+    /// See [`Walked::changed`].
+    changed: Option<PathBuf>,
 }
 
 impl<W: Write> Walk<'_, W> {
@@ -94,7 +106,7 @@ impl<W: Write> Walk<'_, W> {
     fn node(
         &mut self,
         folder: BorrowedFd<'_>,
-        file: &CString,
+        file: &CStr,
         name: Option<&[u8]>,
         kind: FileType,
     ) -> Result<Node, PackError> {
@@ -126,48 +138,37 @@ impl<W: Write> Walk<'_, W> {
     fn directory(
         &mut self,
         folder: BorrowedFd<'_>,
-        file: &CString,
+        file: &CStr,
         name: Option<&[u8]>,
     ) -> Result<Directory, PackError> {
         let opened = self.open(folder, file, OFlags::DIRECTORY)?;
         self.encoder.start_directory(name).map_err(|error| encoding(&self.path, error))?;
         let mut reader = Dir::new(opened).map_err(|error| self.failed("list", error))?;
-        let children = self.children(&mut reader)?;
+        let before = Stamp::of(&reader).map_err(|error| self.failed("look at", error))?;
+        let children = children(&mut reader, &self.path, self.how.case_hack)?;
         let here = reader.fd().map_err(|error| self.failed("list", error))?;
         let mut entries = BTreeMap::new();
         for child in children {
             self.path.push(std::ffi::OsStr::from_bytes(child.file.as_bytes()));
-            let text = self.text(child.name.clone());
-            let node = self.node(here.as_fd(), &child.file, Some(&child.name), child.kind)?;
+            let text = self.text(child.name().to_vec());
+            let node = self.node(here.as_fd(), &child.file, Some(child.name()), child.kind)?;
             self.path.pop();
             entries.insert(text, node);
+        }
+        if self.changed.is_none() && Stamp::of(&reader).ok() != Some(before) {
+            self.changed = Some(self.path.clone());
         }
         self.encoder.end_directory().map_err(|error| encoding(&self.path, error))?;
         Ok(Directory { entries })
     }
 
-    /// In the byte order of their names, as a NAR has them.
-    fn children(&self, reader: &mut Dir) -> Result<Vec<Child>, PackError> {
-        let mut children = Vec::new();
-        for entry in reader {
-            let entry = entry.map_err(|error| self.failed("list", error))?;
-            let file = entry.file_name();
-            if !matches!(file.to_bytes(), b"." | b"..") {
-                let name = archive_name(file.to_bytes(), cfg!(target_os = "macos")).to_vec();
-                children.push(Child { name, file: file.to_owned(), kind: entry.file_type() });
-            }
-        }
-        children.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        Ok(children)
-    }
-
     fn regular(
         &mut self,
         folder: BorrowedFd<'_>,
-        file: &CString,
+        file: &CStr,
         name: Option<&[u8]>,
     ) -> Result<Regular, PackError> {
-        let (opened, stat) = match self.contents {
+        let (opened, stat) = match self.how.contents {
             Contents::Read => {
                 // A pipe that took the file's place would keep us waiting without NONBLOCK.
                 let opened = self.open(folder, file, OFlags::NONBLOCK | OFlags::NOCTTY)?;
@@ -207,10 +208,8 @@ impl<W: Write> Walk<'_, W> {
                 // One byte more than there should be, so that growth is seen without another read.
                 Some(opened) => {
                     let wanted = self.buffer.len().min(wanted.saturating_add(1));
-                    fill(opened, &mut self.buffer[..wanted], rest).map_err(|error| {
-                        let (file, source) = (self.path.clone(), error.into());
-                        PackError::Read { file, what: "read", source }
-                    })?
+                    fill(opened, &mut self.buffer[..wanted], rest)
+                        .map_err(|error| PackError::reading(&self.path, "read", error))?
                 }
             };
             if filled as u64 > rest || (filled == 0 && rest > 0) {
@@ -230,11 +229,15 @@ impl<W: Write> Walk<'_, W> {
     fn symlink(
         &mut self,
         folder: BorrowedFd<'_>,
-        file: &CString,
+        file: &CStr,
         name: Option<&[u8]>,
     ) -> Result<Symlink, PackError> {
-        let target = rustix::fs::readlinkat(folder, file, Vec::new())
-            .map_err(|error| self.failed("read the symlink", error))?;
+        let target =
+            rustix::fs::readlinkat(folder, file, Vec::new()).map_err(|error| match error {
+                // It is no symlink any more.
+                Errno::INVAL => PackError::Changed { file: self.path.clone() },
+                error => self.failed("read the symlink", error),
+            })?;
         self.encoder
             .symlink(name, target.as_bytes())
             .map_err(|error| encoding(&self.path, error))?;
@@ -244,7 +247,7 @@ impl<W: Write> Walk<'_, W> {
     fn open(
         &self,
         folder: BorrowedFd<'_>,
-        file: &CString,
+        file: &CStr,
         flags: OFlags,
     ) -> Result<OwnedFd, PackError> {
         let flags = flags | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -273,7 +276,7 @@ impl<W: Write> Walk<'_, W> {
     }
 
     fn failed(&self, what: &'static str, error: Errno) -> PackError {
-        PackError::Read { file: self.path.clone(), what, source: error.into() }
+        PackError::reading(&self.path, what, error)
     }
 }
 
@@ -295,130 +298,15 @@ fn fill(file: &OwnedFd, buffer: &mut [u8], rest: u64) -> Result<usize, Errno> {
     }
 }
 
-/// The name that a file has in the NAR: with the case hack, without its suffix.
-fn archive_name(file: &[u8], case_hack: bool) -> &[u8] {
-    let suffix = case_hack
-        .then(|| file.windows(CASE_HACK.len()).position(|part| part == CASE_HACK))
-        .flatten();
-    &file[..suffix.unwrap_or(file.len())]
-}
-
 fn encoding(file: &Path, error: nix_archive::nar::Error) -> PackError {
+    let file = file.to_owned();
     match error {
         // The encoder reads nothing: what failed is what it writes to.
         nix_archive::nar::Error::Io(source) => PackError::Write { source },
-        source => PackError::Encode { file: file.to_owned(), source: Box::new(source) },
+        nix_archive::nar::Error::MaxDepth(most) => PackError::TooDeep { file, most },
+        source => PackError::Encode { file, source: Box::new(source) },
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{fs, os::unix::fs::symlink};
-
-    use super::*;
-
-    fn sink() -> Count<Vec<u8>> {
-        Count::new(Vec::new())
-    }
-
-    fn packed(root: &Path) -> Result<(Result<Node, NotUtf8>, Vec<u8>), PackError> {
-        walk(root, Contents::Read, sink(), &AtomicBool::new(false))
-    }
-
-    /// What `file` does with a file of `actual` bytes that is said to have `size`.
-    fn with_wrong_size(actual: usize, size: u64) -> Result<Regular, PackError> {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), vec![b'x'; actual]).unwrap();
-        let writer = sink();
-        let position = writer.position();
-        let cancel = AtomicBool::new(false);
-        let mut walk = Walk {
-            encoder: Encoder::new(writer).unwrap(),
-            position: &|| position.get(),
-            contents: Contents::Read,
-            cancel: &cancel,
-            buffer: vec![0; READ_BYTES],
-            path: file.path().to_owned(),
-            root_bytes: 0,
-            not_utf8: None,
-        };
-        let opened = file.reopen().unwrap().into();
-        walk.file(Some(&opened), None, false, size)
-    }
-
-    #[test]
-    fn a_file_that_grows_or_shrinks_while_it_is_read_is_an_error() {
-        for size in [0, 1, READ_BYTES - 1, READ_BYTES, READ_BYTES + 1, 2 * READ_BYTES] {
-            let actual = size as u64;
-            assert_eq!(with_wrong_size(size, actual).unwrap().size, actual);
-            let grown = with_wrong_size(size + 1, actual);
-            assert!(matches!(grown, Err(PackError::Changed { .. })), "{size}: {grown:?}");
-            let shrunk = with_wrong_size(size, actual + 1);
-            assert!(matches!(shrunk, Err(PackError::Changed { .. })), "{size}: {shrunk:?}");
-        }
-    }
-
-    #[test]
-    fn a_symlink_that_took_the_place_of_a_file_or_folder_is_not_followed() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("secret")).unwrap();
-        symlink("secret", folder.path().join("link")).unwrap();
-        symlink("/etc/passwd", folder.path().join("passwd")).unwrap();
-        let here = rustix::fs::open(folder.path(), OFlags::RDONLY, Mode::empty()).unwrap();
-        let cancel = AtomicBool::new(false);
-        for (name, kind) in [("link", FileType::Directory), ("passwd", FileType::RegularFile)] {
-            let mut walk = Walk {
-                encoder: Encoder::new(sink()).unwrap(),
-                position: &|| 0,
-                contents: Contents::Read,
-                cancel: &cancel,
-                buffer: vec![0; READ_BYTES],
-                path: name.into(),
-                root_bytes: 0,
-                not_utf8: None,
-            };
-            // The guess was right a moment ago.
-            let node = walk.node(here.as_fd(), &CString::new(name).unwrap(), None, kind);
-            assert!(matches!(node, Err(PackError::Changed { .. })), "{node:?}");
-        }
-    }
-
-    #[test]
-    fn a_pipe_is_refused_with_its_path() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("sub")).unwrap();
-        let pipe = folder.path().join("sub/pipe");
-        rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, Mode::RWXU, 0).unwrap();
-        let error = packed(folder.path()).unwrap_err();
-        assert_eq!(error.to_string(), format!("{pipe:?} is a pipe, which no NAR can hold"));
-        let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("a")).unwrap();
-        let error = packed(folder.path()).unwrap_err();
-        assert!(matches!(error, PackError::Unsupported { kind: "a socket", .. }), "{error}");
-    }
-
-    #[test]
-    fn nesting_beyond_what_a_nar_can_have_is_an_error() {
-        let folder = tempfile::tempdir().unwrap();
-        let deep = ["d"; 62].join("/");
-        fs::create_dir_all(folder.path().join(&deep)).unwrap();
-        assert!(packed(folder.path()).is_ok());
-        fs::create_dir_all(folder.path().join(deep).join("e/f")).unwrap();
-        let error = packed(folder.path()).unwrap_err();
-        assert!(matches!(error, PackError::Encode { .. }), "{error}");
-    }
-
-    #[test]
-    fn the_suffix_of_the_case_hack_goes_only_where_there_is_one() {
-        let hacked = b"Name~nix~case~hack~12".as_slice();
-        assert_eq!(archive_name(hacked, true), b"Name");
-        assert_eq!(archive_name(hacked, false), hacked);
-        assert_eq!(archive_name(b"Name", true), b"Name");
-    }
-
-    #[test]
-    fn a_cancelled_walk_stops() {
-        let folder = tempfile::tempdir().unwrap();
-        let stopped = walk(folder.path(), Contents::Read, sink(), &AtomicBool::new(true));
-        assert!(matches!(stopped, Err(PackError::Cancelled)));
-    }
-}
+mod tests;

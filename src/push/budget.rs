@@ -95,6 +95,7 @@ mod tests {
             multipart_threshold: 0,
             dry_run: false,
             verify_s3: false,
+            index_debug_info: false,
         };
         // As on a machine with 12 cores: three NARs, four threads each.
         let (memory, four) = (Memory::new(&options), compressor_bytes(3, 4));

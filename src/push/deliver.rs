@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use niks3_core::{
     object_key::ObjectKey,
-    wire::{ObjectSpec, UrlAnswer},
+    wire::{ObjectSpec, StoredObject, UrlAnswer},
 };
+use tracing::debug;
 
-use super::{PushError, body::Body, send::SendError, upload::Job};
+use super::{PushError, body::Body, desk::Report, send::SendError, upload::Job};
 
 /// A URL that is refused (403) is asked for anew only if it is older than this: a young one is
 /// refused for another reason.
@@ -79,6 +80,27 @@ pub(super) async fn deliver(
                 renewals += 1;
             }
             Err(error) => return Err(failed(error)),
+        }
+    }
+}
+
+/// Sends a body that nothing waits for, and reports it. Whether it was sent: what goes wrong is worth a
+/// line in the log, not the push. `job`'s errors are met by the next NAR, or by the commit.
+pub(super) async fn deliver_optional(
+    job: &Job<'_>,
+    spec: ObjectSpec,
+    body: &Body,
+    shown: impl Fn() -> String,
+) -> bool {
+    match deliver(job, spec, body, &shown).await {
+        Ok(Delivered::Taken { key, .. }) => {
+            let object = StoredObject { key, file_hash: None, parts: Vec::new() };
+            job.report(Report::Sent(object)).await.unwrap_or(false)
+        }
+        Ok(_) => false,
+        Err(error) => {
+            debug!(error = &error as &dyn std::error::Error, "{} was not sent", shown());
+            false
         }
     }
 }

@@ -32,7 +32,7 @@ use super::{
     send::SendError,
     upload::Job,
 };
-use crate::pack::{self, PackedParts, Part, PartSink, compressor_bytes, most_workers, pack_parts};
+use crate::pack::{PackedParts, Part, PartSink, compressor_bytes, most_workers, pack_parts};
 
 /// How often a multipart upload is begun for one NAR: its own may be aborted for another push's,
 /// which then fails too.
@@ -64,8 +64,7 @@ pub(super) async fn send(
         let key = match job.url(spec, what).await? {
             UrlAnswer::Multipart { key } => key,
             UrlAnswer::Stored => {
-                let listed = job.pack(work, cores, |at| pack::list(&at.real_path, &at.cancel));
-                listing::send(job, work, listed.await?).await?;
+                listing::send(job, work, job.list(work, cores).await?).await?;
                 return Ok(None);
             }
             _ => return Err(PushError::Send { what: what(), source: SendError::NoUrl }),

@@ -5,17 +5,12 @@ use futures_util::{StreamExt as _, stream};
 use niks3_core::{
     hash::BodyChecksum,
     limits::MAX_LISTING_BYTES,
-    wire::{MetadataEncoding, ObjectSpec, StoredObject},
+    wire::{MetadataEncoding, ObjectSpec},
 };
 use tracing::debug;
 
 use super::{
-    PushError,
-    body::Body,
-    deliver::{Delivered, deliver},
-    desk::Report,
-    plan::Work,
-    upload::Job,
+    PushError, body::Body, deliver::deliver_optional, desk::Report, plan::Work, upload::Job,
 };
 use crate::pack::Listing;
 
@@ -64,17 +59,7 @@ pub(super) async fn send(job: &Job<'_>, work: &Work, listing: Listing) -> Result
     stream::iter(&work.listings)
         .for_each_concurrent(AT_ONCE, async |path| {
             let spec = ObjectSpec::Listing { path: *path, bytes, checksum };
-            match deliver(job, spec, body, || format!("the listing of {path}")).await {
-                Ok(Delivered::Taken { key, .. }) => {
-                    let object = StoredObject { key, file_hash: None, parts: Vec::new() };
-                    // What is wrong with the server is met by the next NAR, or by the commit.
-                    let _ = job.report(Report::Sent(object)).await;
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    debug!(error = &error as &dyn std::error::Error, "a listing was not sent");
-                }
-            }
+            deliver_optional(job, spec, body, || format!("the listing of {path}")).await;
         })
         .await;
     Ok(())

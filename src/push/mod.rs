@@ -1,11 +1,13 @@
 //! The push flow, top to bottom: closure → plan → pack and send → commit.
 
+mod attachments;
 mod body;
 mod budget;
 mod deliver;
 mod desk;
 mod large;
 mod listing;
+mod log;
 pub mod plan;
 mod progress;
 pub mod select;
@@ -28,7 +30,10 @@ use niks3_core::{
 };
 use reqwest::StatusCode;
 
-use self::{plan::Work, select::Batch};
+use self::{
+    plan::{LogWork, Work},
+    select::Batch,
+};
 use crate::{
     api::{Api, ApiError, Commit},
     interrupt::Interrupts,
@@ -81,6 +86,8 @@ pub struct PushOptions {
     pub dry_run: bool,
     /// Look first whether the bucket has what the database says. `--verify-s3-integrity`
     pub verify_s3: bool,
+    /// Have debug files found by their build ids. `--index-debug-info`
+    pub index_debug_info: bool,
 }
 
 impl PushOptions {
@@ -175,6 +182,7 @@ pub async fn push(cx: &Context, batch: &Batch) -> Result<(), PushError> {
     let mut plan = plan::request(&cx.store.settings().store_dir, &batch.paths, &batch.roots);
     plan.dry_run = cx.options.dry_run;
     plan.upstream_keys.clone_from(&cx.upstream_keys);
+    let plan = attach(cx, plan).await?;
     if cx.options.verify_s3 {
         unless_interrupted(cx, verify(cx, &plan)).await?;
     }
@@ -187,6 +195,18 @@ pub async fn push(cx: &Context, batch: &Batch) -> Result<(), PushError> {
         }
     }
     Ok(())
+}
+
+/// Adds what the files say of the paths.
+async fn attach(cx: &Context, mut plan: PlanRequest) -> Result<PlanRequest, PushError> {
+    let (store, index_debug_info) = (Arc::clone(&cx.store), cx.options.index_debug_info);
+    let attached = tokio::task::spawn_blocking(move || {
+        let warnings = attachments::add(store.settings(), index_debug_info, &mut plan);
+        (plan, warnings)
+    });
+    let (plan, warnings) = attached.await.map_err(PushError::Task)?;
+    warnings.iter().for_each(|warning| cx.progress.warn(warning));
+    Ok(plan)
 }
 
 /// What is dropped here has nothing to give up.
@@ -229,15 +249,15 @@ async fn attempt(cx: &Context, plan: &PlanRequest) -> Result<(), PushError> {
         cx.progress
             .note(&format!("{left} of {paths} paths are left to the caches that signed them"));
     }
-    let work = plan::work(plan, &answer);
+    let (work, logs) = (plan::work(plan, &answer), plan::logs(plan, &answer));
     if plan.dry_run {
-        cx.progress.would_send(&work);
+        cx.progress.would_send(&work, &logs);
         return Ok(());
     }
     let PlanResponse { upload: Some(open), .. } = answer else { return Ok(()) };
-    cx.progress.start(plan.paths.len(), &work);
+    cx.progress.start(plan.paths.len(), &work, logs.len());
     let sent: Result<(), PushError> = tokio::select! {
-        sent = send_and_publish(cx, &open, work) => sent,
+        sent = send_and_publish(cx, &open, work, logs) => sent,
         // Dropping the work stops it: threads that pack see the flag, requests are cut off.
         () = cx.interrupts.reach(1) => Err(PushError::Interrupted),
     };
@@ -260,8 +280,9 @@ async fn send_and_publish(
     cx: &Context,
     open: &OpenUpload,
     work: Vec<Work>,
+    logs: Vec<LogWork>,
 ) -> Result<(), PushError> {
-    upload::all(cx, open, work).await?;
+    upload::all(cx, open, work, logs).await?;
     publish(cx, &open.id).await
 }
 

@@ -25,7 +25,16 @@ pub struct Work {
     pub listings: Vec<StorePathHash>,
 }
 
-/// A closure as the server wants it: references as indexes.
+/// A build log to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogWork {
+    /// The path that it is a log of.
+    pub path: StorePathHash,
+    /// What built that path.
+    pub derivation: StorePath,
+}
+
+/// A closure as the server wants it: references as indexes. Without what only the files say.
 #[must_use]
 pub fn request(store_dir: &StoreDir, closure: &[ValidPath], roots: &[StorePath]) -> PlanRequest {
     let indexes: HashMap<&StorePath, u32> =
@@ -40,7 +49,7 @@ pub fn request(store_dir: &StoreDir, closure: &[ValidPath], roots: &[StorePath])
         ca: path.ca.clone(),
         signatures: path.signatures.clone(),
         log: false,
-        realisations: Vec::new(),
+        realisations: path.realisations.clone(),
         debug_info: Vec::new(),
     });
     let mut roots: Vec<u32> = roots.iter().filter_map(index).collect();
@@ -82,6 +91,16 @@ pub fn work(plan: &PlanRequest, answer: &PlanResponse) -> Vec<Work> {
     work
 }
 
+/// The logs that are to be sent.
+#[must_use]
+pub fn logs(plan: &PlanRequest, answer: &PlanResponse) -> Vec<LogWork> {
+    let paths = answer.logs.iter().filter_map(|index| plan.paths.get(*index as usize));
+    let logs = paths.filter_map(|path| {
+        Some(LogWork { path: path.path.hash(), derivation: path.deriver.clone()? })
+    });
+    logs.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +114,7 @@ mod tests {
             deriver: None,
             ca: None,
             signatures: Vec::new(),
+            realisations: Vec::new(),
         }
     }
 
@@ -109,6 +129,18 @@ mod tests {
         assert_eq!(plan.paths[0].references, [1, 0]);
         assert_eq!(plan.roots, [0, 1]);
         assert_eq!(plan.store_dir, "/nix/store");
+    }
+
+    #[test]
+    fn a_log_is_sent_under_the_path_that_the_server_named() {
+        let mut built = path(1, 2, 20, &[]);
+        built.deriver = Some("00000000000000000000000000000000-p.drv".parse().unwrap());
+        let closure = [path(0, 1, 10, &[1]), built.clone()];
+        let plan = request(&StoreDir::default(), &closure, &[name(0)]);
+        // What has no deriver, and what is not in the plan, is the server's mistake.
+        let answer = PlanResponse { logs: vec![1, 0, 7], ..PlanResponse::default() };
+        let (path, derivation) = (built.path.hash(), built.deriver.unwrap());
+        assert_eq!(logs(&plan, &answer), [LogWork { path, derivation }]);
     }
 
     #[test]

@@ -12,12 +12,13 @@ use std::{
 
 use niks3_core::{
     hash::NarHash,
+    store_path::StorePath,
     wire::{CommitProgress, Pin},
 };
 use serde_json::{Value, json};
 
 use self::bars::Bars;
-use super::plan::Work;
+use super::plan::{LogWork, Work};
 use crate::text::{human_bytes, plural};
 
 /// Between two plain lines.
@@ -59,8 +60,11 @@ struct State {
     sent_nars: usize,
     sent_nar_bytes: u64,
     sent_bytes: u64,
-    /// What a dry run has named: batches share contents.
+    /// Build logs that were sent.
+    sent_logs: usize,
+    /// What a dry run has named: batches share contents, and derivations have several outputs.
     named: HashSet<NarHash>,
+    named_logs: HashSet<StorePath>,
 }
 
 impl Progress {
@@ -80,7 +84,9 @@ impl Progress {
             sent_nars: 0,
             sent_nar_bytes: 0,
             sent_bytes: 0,
+            sent_logs: 0,
             named: HashSet::new(),
+            named_logs: HashSet::new(),
         };
         Self { style, bars: bars.then(Bars::new), state: Mutex::new(state) }
     }
@@ -107,7 +113,7 @@ impl Progress {
         }
     }
 
-    pub(super) fn start(&self, paths: usize, work: &[Work]) {
+    pub(super) fn start(&self, paths: usize, work: &[Work], logs: usize) {
         let nars = work.iter().filter(|work| work.send_nar).count();
         let bytes: u64 = work.iter().filter(|work| work.send_nar).map(|work| work.nar_size).sum();
         {
@@ -118,7 +124,9 @@ impl Progress {
             state.nars += nars;
             state.nar_bytes += bytes;
         }
-        self.event(&json!({"event": "plan", "paths": paths, "nars": nars, "nar_bytes": bytes}));
+        self.event(&json!({
+            "event": "plan", "paths": paths, "nars": nars, "nar_bytes": bytes, "logs": logs,
+        }));
         match &self.bars {
             Some(bars) => bars.start(bytes),
             None if nars > 0 => {
@@ -190,6 +198,11 @@ impl Progress {
         }
     }
 
+    /// A build log was sent.
+    pub(super) fn log_sent(&self) {
+        self.state().sent_logs += 1;
+    }
+
     pub(super) fn publishing(&self, progress: CommitProgress) {
         let CommitProgress { published, total } = progress;
         self.event(&json!({"event": "publishing", "published": published, "total": total}));
@@ -228,9 +241,9 @@ impl Progress {
 
     /// The last word of pushes that succeeded.
     pub fn done(&self, pushed: &Pushed) {
-        let (nars, nar_bytes, bytes) = {
+        let (nars, nar_bytes, bytes, logs) = {
             let state = self.state();
-            (state.sent_nars, state.sent_nar_bytes, state.sent_bytes)
+            (state.sent_nars, state.sent_nar_bytes, state.sent_bytes, state.sent_logs)
         };
         self.event(&json!({
             "event": "done",
@@ -238,21 +251,27 @@ impl Progress {
             "nars": nars,
             "nar_bytes": nar_bytes,
             "bytes": bytes,
+            "logs": logs,
             "requests": pushed.requests,
             "calls": pushed.calls,
             "took_ms": pushed.took.as_millis() as u64,
         }));
         let (paths, took) = (plural(pushed.paths, "path"), pushed.took.as_secs_f64());
-        self.line(&if nars == 0 {
-            format!("{paths} in the cache, nothing to send ({took:.1} s)")
-        } else {
-            let (nars, bytes) = (plural(nars, "NAR"), human_bytes(bytes));
-            format!("{paths} in the cache, {nars} of {bytes} sent ({took:.1} s)")
-        });
+        let sent_nars = format!("{} of {}", plural(nars, "NAR"), human_bytes(bytes));
+        let sent_logs = plural(logs, "build log");
+        let sent = match (nars, logs) {
+            (0, 0) => "nothing to send".to_owned(),
+            (_, 0) => format!("{sent_nars} sent"),
+            (0, _) => format!("{sent_logs} sent"),
+            (_, _) => format!("{sent_nars} and {sent_logs} sent"),
+        };
+        self.line(&format!("{paths} in the cache, {sent} ({took:.1} s)"));
     }
 
-    /// NARs that a dry run would send, the largest first.
-    pub(super) fn would_send(&self, work: &[Work]) {
+    /// What a dry run would send: NARs, the largest first, and build logs, which are only counted.
+    pub(super) fn would_send(&self, work: &[Work], logs: &[LogWork]) {
+        let derivations = logs.iter().map(|log| log.derivation.clone());
+        self.state().named_logs.extend(derivations);
         for work in work.iter().filter(|work| work.send_nar) {
             {
                 let mut state = self.state();
@@ -269,20 +288,24 @@ impl Progress {
 
     /// The last word of a dry run.
     pub fn dry_run_done(&self, pushed: &Pushed) {
-        let (nars, bytes) = {
+        let (nars, bytes, logs) = {
             let state = self.state();
-            (state.named.len(), state.nar_bytes)
+            (state.named.len(), state.nar_bytes, state.named_logs.len())
         };
         let paths = pushed.paths;
         self.event(&json!({
-            "event": "dry-run", "paths": paths, "nars": nars, "nar_bytes": bytes,
+            "event": "dry-run", "paths": paths, "nars": nars, "nar_bytes": bytes, "logs": logs,
         }));
-        self.line(&format!(
+        let mut line = format!(
             "would send {} of {}, {} before compression",
             plural(nars, "NAR"),
             plural(paths, "path"),
             human_bytes(bytes)
-        ));
+        );
+        if logs > 0 {
+            line.push_str(&format!(", and {}", plural(logs, "build log")));
+        }
+        self.line(&line);
     }
 }
 

@@ -117,6 +117,7 @@ mod tests {
             deriver: None,
             ca: None,
             signatures: Vec::new(),
+            realisations: Vec::new(),
         }
     }
 

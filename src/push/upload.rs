@@ -1,4 +1,4 @@
-//! Packs and sends what is missing: NARs, and the listings that come with them.
+//! Packs and sends what is missing: NARs, the listings that come with them, and build logs.
 
 use std::{
     num::NonZeroUsize,
@@ -18,8 +18,8 @@ use super::{
     budget::Memory,
     deliver::{Delivered, deliver},
     desk::{self, Report, ReportDesk, UrlDesk},
-    large, listing,
-    plan::Work,
+    large, listing, log,
+    plan::{LogWork, Work},
     send::SendError,
 };
 use crate::pack::{self, Expected, PackOptions, compressor_bytes};
@@ -31,8 +31,13 @@ const IN_PROGRESS: usize = 256;
 /// How often a NAR is sent that S3 said it had and the server then does not find.
 const LOST_TRIES: usize = 3;
 
-/// Sends all of `work` and reports it. Every NAR is in the bucket afterwards: the server looked.
-pub(super) async fn all(cx: &Context, open: &OpenUpload, work: Vec<Work>) -> Result<(), PushError> {
+/// Sends all of `work` and `logs`, and reports it. Every NAR is in the bucket afterwards: the server looked.
+pub(super) async fn all(
+    cx: &Context,
+    open: &OpenUpload,
+    work: Vec<Work>,
+    logs: Vec<LogWork>,
+) -> Result<(), PushError> {
     let (urls, serve_urls) = desk::urls(&cx.api, &open.id);
     let (reports, serve_reports) = desk::reports(&cx.api, &open.id);
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
@@ -43,11 +48,15 @@ pub(super) async fn all(cx: &Context, open: &OpenUpload, work: Vec<Work>) -> Res
     let send = async {
         // Moved in, so that the desks close when the last work is done.
         let job = job;
-        stream::iter(work)
+        let nars = stream::iter(work)
             .map(|work| one(&job, work))
             .buffer_unordered(IN_PROGRESS)
-            .try_collect::<()>()
-            .await
+            .try_collect::<()>();
+        let logs = stream::iter(logs)
+            .map(|log| log::send(&job, log))
+            .buffer_unordered(log::AT_ONCE)
+            .try_collect::<()>();
+        tokio::try_join!(nars, logs).map(drop)
     };
     let serve = async {
         tokio::join!(serve_urls, serve_reports);
@@ -110,8 +119,28 @@ impl Job<'_> {
         Arc::clone(&self.packers).acquire_many_owned(cores).await.ok()
     }
 
+    /// Is set when the push is over: threads look at it.
+    pub(super) fn cancel(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.cancel.threads)
+    }
+
     pub(super) fn pack_options(&self) -> PackOptions {
-        PackOptions { level: self.cx.options.level, checksum: self.open.checksum }
+        PackOptions {
+            level: self.cx.options.level,
+            checksum: self.open.checksum,
+            case_hack: self.cx.store.settings().case_hack,
+        }
+    }
+
+    /// The listing alone, on a thread that holds `permit`.
+    pub(super) async fn list(
+        &self,
+        work: &Work,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Result<pack::Listing, PushError> {
+        let options = self.pack_options();
+        let list = move |at: Packing| pack::list(&at.real_path, &at.expected, &options, &at.cancel);
+        self.pack(work, permit, list).await
     }
 
     /// Runs `pack` on a thread of its own that holds `permit` until it ends, also if we are dropped.
@@ -129,7 +158,7 @@ impl Job<'_> {
                 nar_hash: work.nar_hash,
                 nar_size: work.nar_size,
             },
-            cancel: Arc::clone(&self.cancel.threads),
+            cancel: self.cancel(),
         };
         let packed = tokio::task::spawn_blocking(move || {
             let _permit = permit;
@@ -153,7 +182,7 @@ pub(super) struct Packing {
 async fn one(job: &Job<'_>, work: Work) -> Result<(), PushError> {
     if !work.send_nar {
         let core = job.cores(1).await;
-        let listing = job.pack(&work, core, |at| pack::list(&at.real_path, &at.cancel)).await?;
+        let listing = job.list(&work, core).await?;
         return listing::send(job, &work, listing).await;
     }
     let shown = job.cx.progress.begin(&work);

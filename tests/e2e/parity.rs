@@ -5,19 +5,60 @@ use std::path::Path;
 
 use crate::support::{Nix, NixStore, TestCache, fields, fixture, run, write};
 
-/// Nix's own cache in a folder, of the same roots.
-async fn copy_with_nix(store: &NixStore, roots: &[String]) -> std::path::PathBuf {
+/// Nix's own cache in a folder, of these paths, or of what these attributes build.
+async fn copy_with_nix(store: &NixStore, what: &[String]) -> std::path::PathBuf {
     let (cache, key) = (store.dir.path().join("cache"), store.dir.path().join("key"));
     write(&key, crate::support::SIGNING_KEY);
     let url = format!(
-        "file://{}?compression=zstd&write-nar-listing=1&secret-key={}",
+        "file://{}?compression=zstd&write-nar-listing=1&index-debug-info=1&secret-key={}",
         cache.display(),
         key.display()
     );
     let mut copy = store.program("nix");
-    copy.args(["copy", "--from", &store.root(), "--to", &url, "--no-check-sigs"]).args(roots);
+    copy.args(["copy", "--from", &store.root(), "--to", &url, "--no-check-sigs"]).args(what);
     run(&mut copy).await.ok();
     cache
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn realisations_and_debug_info_are_those_of_nix() {
+    for nix in Nix::all() {
+        let store = NixStore::new(nix);
+        let attributes = ["-A", "ca", "-A", "caSplit.out", "-A", "caSplit.dev", "-A", "debug"];
+        let roots = store.build(&fixture(), &attributes).await;
+        let cache = TestCache::start().await;
+        let args = [&["--index-debug-info".to_owned()], roots.as_slice()].concat();
+        cache.client(&store, "push", &args).await.ok();
+        // Named by what builds them: of mere paths, Nix copies no realisations.
+        let file = fixture();
+        let what = ["--file", file.to_str().unwrap(), "onCa", "caTop", "caSplit", "debug"];
+        let theirs = copy_with_nix(&store, &what.map(str::to_owned)).await;
+        let (mut realisations, mut debug_files) = (0, 0);
+        for entry in std::fs::read_dir(theirs.join("realisations")).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            let their = std::fs::read_to_string(theirs.join("realisations").join(&name)).unwrap();
+            let mine = cache.bucket.text(&format!("realisations/{name}")).await;
+            // Nix signs a realisation where it is built; the server signs ours.
+            let (mine, _) = mine.split_once(r#","signatures":["#).unwrap();
+            let (their, _) = their.split_once(r#","signatures":["#).unwrap();
+            assert_eq!(mine, their, "{name} with {}", nix.version);
+            realisations += 1;
+        }
+        for entry in std::fs::read_dir(theirs.join("debuginfo")).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            let their = std::fs::read_to_string(theirs.join("debuginfo").join(&name)).unwrap();
+            let mine = cache.bucket.text(&format!("debuginfo/{name}")).await;
+            let (mine_nar, their_nar) = (nar_named(&mine), nar_named(&their));
+            assert_eq!(mine.replace(&mine_nar, &their_nar), their, "{name}");
+            debug_files += 1;
+        }
+        assert!(realisations >= 5 && debug_files == 1, "{realisations} {debug_files}");
+    }
+}
+
+/// The NAR that a debug file lies in.
+fn nar_named(text: &str) -> String {
+    serde_json::from_str::<Value>(text).unwrap()["archive"].as_str().unwrap().to_owned()
 }
 
 fn nar_of(body: &[u8]) -> Vec<u8> {

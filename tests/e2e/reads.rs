@@ -82,7 +82,8 @@ async fn each_object_has_the_type_and_encoding_that_it_should() {
         let (_, encoding, kind) = cache.bucket.raw(&key).await.unwrap();
         let expected = match key.rsplit('.').next().unwrap() {
             "narinfo" => (Some("zstd"), "text/x-nix-narinfo"),
-            "ls" => (Some("zstd"), "application/json"),
+            "ls" | "doi" => (Some("zstd"), "application/json"),
+            "drv" => (Some("zstd"), "text/plain; charset=utf-8"),
             "zst" => (None, "application/x-nix-nar"),
             _ => (None, "text/x-nix-cache-info"),
         };

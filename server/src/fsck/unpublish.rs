@@ -65,8 +65,24 @@ pub(super) async fn published(cx: &Uploads, broken: &[i64]) -> Result<u64, FsckE
     }
 }
 
-/// Claims what can be claimed of these, and removes it. Answers what went.
-async fn remove(cx: &Uploads, ids: &[i64]) -> Result<Vec<i64>, FsckError> {
+/// Removes what can be removed of these, their realisations first: a reader who met one would look for a path
+/// that is not there. Answers which of them went.
+async fn remove(cx: &Uploads, narinfos: &[i64]) -> Result<Vec<i64>, FsckError> {
+    let connection = cx.store.connection().await?;
+    let realised = store::stored_realisations(&connection, narinfos).await?;
+    drop(connection);
+    let realisations: Vec<i64> = realised.iter().map(|(id, _)| *id).collect();
+    let mut gone = HashSet::new();
+    for chunk in realisations.chunks(MAX_BATCH) {
+        gone.extend(take(cx, chunk).await?);
+    }
+    let stay = |narinfo: &i64| realised.iter().any(|(id, of)| of == narinfo && !gone.contains(id));
+    let free: Vec<i64> = narinfos.iter().copied().filter(|narinfo| !stay(narinfo)).collect();
+    take(cx, &free).await
+}
+
+/// Claims what can be claimed of these, and deletes it from the bucket. Answers what went.
+async fn take(cx: &Uploads, ids: &[i64]) -> Result<Vec<i64>, FsckError> {
     let times = cx.bucket.times;
     let fence = times.writable(times.delete_url(), 0);
     let claimed = upload::retry(|| async {

@@ -15,6 +15,7 @@ use super::{
 const STATUS: &str = include_str!("sql/attachments_status.sql");
 const RECORD: &str = include_str!("sql/record_upload_attachments.sql");
 const ADOPTABLE: &str = include_str!("sql/adoptable_attachment.sql");
+const STORED: &str = include_str!("sql/stored_realisations.sql");
 const REALISATIONS_OF: &str = include_str!("sql/realisations_of.sql");
 
 /// An attachment that a plan has.
@@ -172,4 +173,16 @@ pub async fn realisations_of(
 ) -> Result<Vec<i64>, StoreError> {
     let rows = connection.rows("look up realisations", REALISATIONS_OF, &[&narinfos]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Realisations in the bucket by which a reader learns of these narinfos, each with its narinfo.
+///
+/// # Errors
+/// When the query fails.
+pub async fn stored_realisations(
+    connection: &Connection,
+    narinfos: &[i64],
+) -> Result<Vec<(i64, i64)>, StoreError> {
+    let rows = connection.rows("look up stored realisations", STORED, &[&narinfos]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }

@@ -47,6 +47,7 @@ pub use attach::{
 };
 pub use attachments::{
     PlannedAttachment, adopt_attachment, hold_attachments, lacking, realisations_of,
+    stored_realisations,
 };
 pub use claims::{Claim, Forgotten, claim, delete_claimed, lapse_claims, next_condemned};
 pub use closures::{Roots, push_closures, roots, unpublished};

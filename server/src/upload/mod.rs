@@ -4,6 +4,7 @@ mod abandon;
 mod attach;
 mod commit;
 mod grant;
+mod hold;
 mod look;
 mod multipart;
 mod plan;
@@ -28,9 +29,10 @@ use crate::{
 
 pub use abandon::{abandon, release_all};
 pub use commit::{CommitAnswer, commit};
+pub use hold::lapse_claims;
 pub use look::{note_lost, verify};
 pub use multipart::abort_ended;
-pub use plan::{lapse_claims, plan, random_part};
+pub use plan::{plan, random_part};
 pub use stored::stored;
 pub use urls::urls;
 

@@ -155,6 +155,11 @@ impl Bucket {
         fields(&self.text(key).await)
     }
 
+    /// That of a store path.
+    pub async fn narinfo_of(&self, path: &str) -> Narinfo {
+        self.narinfo(&format!("{}.narinfo", &path["/nix/store/".len()..][..32])).await
+    }
+
     pub async fn put(&self, key: &str, body: &'static str) {
         let url = self.bucket.put_object(Some(&self.credentials), key).sign(A_MINUTE);
         assert!(http().put(url).body(body).send().await.unwrap().status().is_success());

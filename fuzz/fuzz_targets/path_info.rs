@@ -1,0 +1,7 @@
+#![no_main]
+
+#[path = "../client.rs"]
+#[allow(dead_code)]
+mod client;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| client::path_info(data));

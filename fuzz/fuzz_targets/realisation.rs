@@ -1,0 +1,7 @@
+#![no_main]
+
+#[path = "../shared.rs"]
+#[allow(dead_code)]
+mod shared;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| shared::realisation(data));
