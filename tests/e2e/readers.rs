@@ -63,7 +63,7 @@ impl Reading<'_> {
         {
             let (path, deriver) = self.path(name).await;
             for asked in [path, deriver] {
-                let log = nix_log(&reader, self.url(), &asked).await;
+                let log = nix_log(&reader, &self.url, &asked).await;
                 assert!(log.contains(line), "{}: log {asked}: {log}", self.what);
             }
         }
