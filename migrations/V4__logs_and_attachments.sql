@@ -18,6 +18,12 @@ CREATE TABLE attachments (
   text       text NOT NULL
 );
 
+-- Each text that is recorded has another number: who has sent one notes it only if it is still what is recorded.
+-- Older ones have 0; a default that is not constant would have the whole table written anew.
+CREATE SEQUENCE text_versions;
+ALTER TABLE narinfos ADD COLUMN version bigint NOT NULL DEFAULT 0;
+ALTER TABLE narinfos ALTER COLUMN version SET DEFAULT nextval('text_versions');
+ALTER TABLE attachments ADD COLUMN version bigint NOT NULL DEFAULT nextval('text_versions');
 CREATE INDEX attachments_narinfo ON attachments (narinfo_id);
 
 -- What an open upload says of attachments that are missing. They are published after all of its narinfos.

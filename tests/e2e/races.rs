@@ -1,10 +1,16 @@
 //! Pushes that meet each other, and what garbage collection does between two looks.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
+use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::support::{Nix, NixStore, TestCache, assert_same_tree, fixture, run, shared_store};
+use crate::support::{
+    Fault, Graph, HandPush, Nix, NixStore, TestCache, assert_same_tree, fixture, run, shared_store,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_path_with_other_contents_at_once_ends_in_one_consistent_closure_each() {
@@ -177,5 +183,31 @@ async fn a_push_waits_at_the_gate_while_a_collector_decides() {
     assert!(early.is_err(), "it went through a closed gate");
     batch.commit().await.unwrap();
     push.await.ok();
+    cache.assert_consistent().await;
+}
+
+/// Each takes what the others have taken and not noted yet. When a taking voided the one before it, none of
+/// them ever came to an end.
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_of_the_same_paths_at_once_all_end() {
+    let (cache, proxy) = TestCache::behind_s3_proxy().await;
+    let names: Vec<String> = (0..6).map(|n| format!("p{n}")).collect();
+    let graph = Graph::chain(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let url = cache.server.url();
+    let mut pushes = Vec::new();
+    for _ in 0..6 {
+        pushes.push(HandPush::plan(&url, &graph, &[graph.0.len() - 1]).await.unwrap());
+    }
+    for push in &pushes {
+        push.send().await.unwrap();
+    }
+    let drawn = AtomicU64::new(0);
+    proxy.set(move |seen| match seen.puts(".narinfo") {
+        true => Fault::latency(100 + 137 * drawn.fetch_add(1, Ordering::Relaxed) % 400),
+        false => Fault::None,
+    });
+    let commits = join_all(pushes.iter().map(HandPush::commit));
+    let ended = tokio::time::timeout(Duration::from_secs(90), commits).await.expect("they end");
+    ended.into_iter().for_each(|ended| ended.unwrap());
     cache.assert_consistent().await;
 }

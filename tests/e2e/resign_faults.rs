@@ -189,14 +189,16 @@ async fn what_was_sent_and_is_not_noted_yet_is_not_taken_for_the_new_text() {
     cache.quiet().await;
     // As a commit leaves it that was suspended between its PUT and its note, for longer than it may write.
     let suspended = "UPDATE objects SET stored_at = NULL, writable_until = now() - interval '1 minute' \
-                     WHERE kind = 1 RETURNING (extract(epoch FROM writable_until) * 1000000)::bigint";
+                     WHERE kind = 1";
     let sql = cache.sql().await;
-    let until: i64 = sql.query(suspended, &[]).await.unwrap()[0].get(0);
+    sql.execute(suspended, &[]).await.unwrap();
+    let taken = "SELECT array_agg(object_id ORDER BY object_id), array_agg(version ORDER BY object_id) \
+                 FROM narinfos";
+    let taken = sql.query_one(taken, &[]).await.unwrap();
+    let (ids, versions): (Vec<i64>, Vec<i64>) = (taken.get(0), taken.get(1));
     cache.resigned(KEY_B, &["--add"]).await;
     let noted = include_str!("../../server/src/store/sql/mark_stored.sql");
-    let ids = "SELECT array_agg(id) FROM objects WHERE kind = 1";
-    let ids: Vec<i64> = sql.query_one(ids, &[]).await.unwrap().get(0);
-    let noted = sql.query(noted, &[&ids, &vec![until; ids.len()]]).await.unwrap();
+    let noted = sql.query(noted, &[&ids, &versions]).await.unwrap();
     assert!(noted.is_empty(), "{noted:?}");
     cache.push_by_hand(&graph, 1).await;
     cache.assert_signed_by(&[KEY_A, KEY_B]).await;

@@ -170,7 +170,7 @@ impl Run<'_> {
 
     /// The text with other signatures, if it has not exactly those already.
     fn sign(&mut self, text: RecordedText) -> Option<Resigned> {
-        let RecordedText { id, key, text } = text;
+        let RecordedText { id, key, text, .. } = text;
         let signed = match (key.kind(), OutputId::of_key(&key)) {
             (_, Some(output)) => self.resigning.realisation(&output, &text),
             (ObjectKind::NarInfo, None) => self.resigning.narinfo(&self.cx.store_dir, &text),

@@ -59,13 +59,13 @@ pub struct Composed {
     pub narinfo: String,
 }
 
-/// A narinfo that was taken to be sent: whoever takes it again has another one.
+/// A text that was taken to be sent: one that is recorded in its place has another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Token {
     /// Its row.
     pub(super) id: i64,
-    /// Until when it may be written, in microseconds since 1970.
-    pub(super) until: i64,
+    /// Which text of it.
+    pub(super) version: i64,
 }
 
 /// Up to `limit` paths of the upload that are not done, those first that others need.
@@ -171,8 +171,7 @@ pub async fn take_unpublished(
     let params: [&(dyn tokio_postgres::types::ToSql + Sync); 2] =
         [&composed, &writable.as_secs_f64()];
     let rows = tx.rows("take unpublished narinfos", TAKE_UNPUBLISHED, &params).await?;
-    let fenced: Vec<_> =
-        rows.iter().map(|row| (row.get("id"), row.get("at"), row.get("until"))).collect();
+    let fenced: Vec<_> = rows.iter().map(|row| (row.get("id"), row.get("at"))).collect();
     with_texts(tx, &fenced).await
 }
 

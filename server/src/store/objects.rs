@@ -188,8 +188,8 @@ pub async fn mark_stored(tx: &Tx<'_>, sent: &[Token]) -> Result<Vec<i64>, StoreE
         return Ok(Vec::new());
     }
     let ids: Vec<i64> = sent.iter().map(|token| token.id).collect();
-    let until: Vec<i64> = sent.iter().map(|token| token.until).collect();
-    let rows = tx.rows("mark as stored", MARK_STORED, &[&ids, &until]).await?;
+    let versions: Vec<i64> = sent.iter().map(|token| token.version).collect();
+    let rows = tx.rows("mark as stored", MARK_STORED, &[&ids, &versions]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 

@@ -88,9 +88,9 @@ pub async fn take_resigned(
     let params: [&(dyn ToSql + Sync); 3] = [&after, &(limit as i64), &writable.as_secs_f64()];
     let rows = tx.rows("take what was signed anew", TAKE, &params).await?;
     let last = rows.last().map(|row| row.get("id"));
-    let fenced: Vec<(i64, f64, i64)> = rows
+    let fenced: Vec<(i64, f64)> = rows
         .iter()
-        .filter_map(|row| Some((row.get("id"), row.get::<_, Option<_>>("at")?, row.get("until"))))
+        .filter_map(|row| Some((row.get("id"), row.get::<_, Option<_>>("at")?)))
         .collect();
     Ok((with_texts(tx, &fenced).await?, last))
 }
@@ -101,6 +101,6 @@ pub async fn take_resigned(
 /// When the query fails.
 pub async fn mark_resigned(tx: &Tx<'_>, sent: &[Token]) -> Result<(), StoreError> {
     let ids: Vec<i64> = sent.iter().map(|token| token.id).collect();
-    let until: Vec<i64> = sent.iter().map(|token| token.until).collect();
-    tx.execute("note what was sent", MARK, &[&ids, &until]).await.map(drop)
+    let versions: Vec<i64> = sent.iter().map(|token| token.version).collect();
+    tx.execute("note what was sent", MARK, &[&ids, &versions]).await.map(drop)
 }

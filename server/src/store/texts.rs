@@ -18,6 +18,8 @@ pub struct RecordedText {
     pub key: ObjectKey,
     /// What it says.
     pub text: String,
+    /// Which text of its row it is.
+    pub(super) version: i64,
 }
 
 /// A narinfo or attachment that is to be sent.
@@ -32,7 +34,7 @@ pub struct Unpublished {
     /// The database's time, in seconds since 1970, from which on it may be written: what its URL is
     /// to be signed with.
     pub fenced_at: f64,
-    /// What tells this taking of it from another.
+    /// What tells this text of it from others.
     pub token: Token,
 }
 
@@ -50,22 +52,22 @@ pub async fn recorded_texts(tx: &Tx<'_>, ids: &[i64]) -> Result<Vec<RecordedText
 
 pub(super) fn read_recorded(row: &Row) -> Result<RecordedText, StoreError> {
     let key = read_text("a key", row.get("key"))?;
-    Ok(RecordedText { id: row.get("id"), key, text: row.get("text") })
+    let (text, version) = (row.get("text"), row.get("version"));
+    Ok(RecordedText { id: row.get("id"), key, text, version })
 }
 
-/// What is recorded of rows that were just locked and fenced: id, when, until when. In a statement of its own:
+/// What is recorded of rows that were just locked and fenced: id, when. In a statement of its own:
 /// one that locks sees texts as they were before it waited, and `niks3-server resign` may have had the lock.
 pub(super) async fn with_texts(
     tx: &Tx<'_>,
-    fenced: &[(i64, f64, i64)],
+    fenced: &[(i64, f64)],
 ) -> Result<Vec<Unpublished>, StoreError> {
-    let ids: Vec<i64> = fenced.iter().map(|(id, ..)| *id).collect();
-    let fences: HashMap<i64, (f64, i64)> =
-        fenced.iter().map(|(id, at, until)| (*id, (*at, *until))).collect();
+    let ids: Vec<i64> = fenced.iter().map(|(id, _)| *id).collect();
+    let fences: HashMap<i64, f64> = fenced.iter().copied().collect();
     let texts = recorded_texts(tx, &ids).await?;
-    let unpublished = texts.into_iter().filter_map(|RecordedText { id, key, text }| {
-        let (fenced_at, until) = *fences.get(&id)?;
-        Some(Unpublished { id, key, text, fenced_at, token: Token { id, until } })
+    let unpublished = texts.into_iter().filter_map(|RecordedText { id, key, text, version }| {
+        let fenced_at = *fences.get(&id)?;
+        Some(Unpublished { id, key, text, fenced_at, token: Token { id, version } })
     });
     Ok(unpublished.collect())
 }

@@ -3,7 +3,8 @@ WITH c AS MATERIALIZED (
   SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[]) AS c(id, narinfo_id, text, nar_id)
 ), composed AS (
   INSERT INTO attachments (object_id, narinfo_id, text) SELECT id, narinfo_id, text FROM c
-  ON CONFLICT (object_id) DO UPDATE SET narinfo_id = excluded.narinfo_id, text = excluded.text
+  ON CONFLICT (object_id) DO UPDATE SET narinfo_id = excluded.narinfo_id, text = excluded.text,
+    version = nextval('text_versions')
 ), stale AS (
   -- of an older text, which named a NAR that was lost
   DELETE FROM refs r WHERE r.ctid = ANY (ARRAY(

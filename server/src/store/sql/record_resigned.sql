@@ -8,11 +8,11 @@ WITH i AS MATERIALIZED (
   WHERE o.id = ANY ($1) AND (o.writable_until IS NULL OR o.writable_until < now())
   ORDER BY o.id FOR NO KEY UPDATE SKIP LOCKED
 ), narinfo AS (
-  UPDATE narinfos n SET narinfo = i.after FROM i
+  UPDATE narinfos n SET narinfo = i.after, version = nextval('text_versions') FROM i
   WHERE n.object_id = i.id AND n.narinfo = i.before AND n.object_id = ANY (ARRAY(SELECT id FROM locked))
   RETURNING n.object_id AS id
 ), attachment AS (
-  UPDATE attachments a SET text = i.after FROM i
+  UPDATE attachments a SET text = i.after, version = nextval('text_versions') FROM i
   WHERE a.object_id = i.id AND a.text = i.before AND a.object_id = ANY (ARRAY(SELECT id FROM locked))
   RETURNING a.object_id AS id
 ), done AS MATERIALIZED (
@@ -22,6 +22,6 @@ WITH i AS MATERIALIZED (
   INSERT INTO resigned SELECT l.id FROM locked l JOIN done d ON d.id = l.id WHERE l.stored
   ORDER BY l.id ON CONFLICT DO NOTHING
 )
--- Who has sent the old text, and has not noted it yet, shall not note it for the new one: see mark_stored.sql.
+-- Who has sent the old text, and has not noted it yet, does not note it for the new one: that has another version.
 UPDATE objects o SET writable_until = NULL WHERE o.id = ANY (ARRAY(SELECT id FROM done))
 RETURNING o.id

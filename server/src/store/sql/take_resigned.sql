@@ -15,7 +15,6 @@ WITH q AS MATERIALIZED (
   UPDATE objects o
   SET writable_until = greatest(o.writable_until, t.at + make_interval(secs => $3))
   FROM t WHERE o.id = ANY (ARRAY(SELECT id FROM locked))
-  RETURNING o.id, extract(epoch FROM t.at)::float8 AS at,
-            (extract(epoch FROM o.writable_until) * 1000000)::bigint AS until
+  RETURNING o.id, extract(epoch FROM t.at)::float8 AS at
 )
-SELECT q.id, f.at, f.until FROM q LEFT JOIN fenced f ON f.id = q.id ORDER BY q.id
+SELECT q.id, f.at FROM q LEFT JOIN fenced f ON f.id = q.id ORDER BY q.id

@@ -11,7 +11,6 @@ WITH u AS MATERIALIZED (
   UPDATE objects o
   SET writable_until = greatest(o.writable_until, t.at + make_interval(secs => $2))
   FROM t WHERE o.id = ANY (ARRAY(SELECT id FROM u))
-  RETURNING o.id, extract(epoch FROM t.at)::float8 AS at,
-            (extract(epoch FROM o.writable_until) * 1000000)::bigint AS until
+  RETURNING o.id, extract(epoch FROM t.at)::float8 AS at
 )
-SELECT f.id, f.at, f.until FROM fenced f ORDER BY f.id
+SELECT f.id, f.at FROM fenced f ORDER BY f.id
