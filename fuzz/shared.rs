@@ -120,7 +120,7 @@ pub fn narinfo(data: &[u8]) {
         nar_hash: found.nar_hash,
         nar_size: 1,
         references: found.references.iter().map(reference).collect(),
-        deriver: None,
+        deriver: found.deriver.clone(),
         signatures: Vec::new(),
         ca: None,
     };
