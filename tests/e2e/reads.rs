@@ -116,7 +116,7 @@ async fn types_and_how_long_they_are_kept_are_settings_also_of_a_nar_in_parts() 
     let cache = TestCache::start_with(ServerOptions::args(&[
         "--cache-control=nar=public, max-age=60",
         "--cache-control=narinfo=",
-        "--content-type=nar=application/octet-stream",
+        "--content-type=nar=application/x-our-nar",
         "--content-type=listing=text/x-listing; charset=utf-8",
     ]))
     .await;
@@ -129,7 +129,7 @@ async fn types_and_how_long_they_are_kept_are_settings_also_of_a_nar_in_parts() 
         let expected = match key.rsplit('.').next().unwrap() {
             "narinfo" => ("text/x-nix-narinfo", None),
             "ls" => ("text/x-listing; charset=utf-8", Some("public, max-age=3600")),
-            "zst" => ("application/octet-stream", Some("public, max-age=60")),
+            "zst" => ("application/x-our-nar", Some("public, max-age=60")),
             _ => continue,
         };
         let expected = (Some(expected.0.to_owned()), expected.1.map(str::to_owned));
