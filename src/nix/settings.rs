@@ -139,7 +139,7 @@ impl StoreSettings {
             store_url: store.map(str::to_owned),
             nix_program: PathBuf::from("nix"),
             daemon_socket,
-            case_hack: conf::switch("use-case-hack", &env).unwrap_or(cfg!(target_os = "macos")),
+            case_hack: conf::switch("use-case-hack", env).unwrap_or(cfg!(target_os = "macos")),
         })
     }
 

@@ -49,7 +49,7 @@ pub(super) fn children(
         }
     }
     children.sort_unstable_by(|a, b| a.name().cmp(b.name()));
-    if let Some([a, b]) = children.array_windows().find(|[a, b]| a.name() == b.name()) {
+    if let Some([a, b]) = children.windows(2).find(|pair| pair[0].name() == pair[1].name()) {
         let named = |child: &Child| folder.join(OsStr::from_bytes(child.file.as_bytes()));
         let (mut one, mut other) = (named(a), named(b));
         if one > other {

@@ -71,9 +71,9 @@ pub struct ComposableAttachment {
     pub nar_id: i64,
     /// And its key.
     pub nar: ObjectKey,
-    /// See [`PlannedAttachment::signatures`].
+    /// See [`PlannedAttachment::signatures`](super::PlannedAttachment::signatures).
     pub signatures: String,
-    /// See [`PlannedAttachment::dependencies`].
+    /// See [`PlannedAttachment::dependencies`](super::PlannedAttachment::dependencies).
     pub dependencies: String,
 }
 
